@@ -1,0 +1,122 @@
+import type { Attribute } from './attribute.js';
+import type { DataTypeName } from './dtype.js';
+import type { Tensor } from './tensor.js';
+
+/** A dimension of a value: a number, a symbol, or unknown. */
+export type Dim = number | string | null;
+
+/** A typed graph input, output or intermediate value. Immutable. */
+export interface Value {
+  readonly name: string;
+  /** null where the type is not a dense tensor or not stated. */
+  readonly dtype: DataTypeName | null;
+  /** null where even the rank is unknown. */
+  readonly dims: readonly Dim[] | null;
+}
+
+export interface NodeFields {
+  opType: string;
+  domain?: string;
+  name?: string;
+  inputs: string[];
+  outputs: string[];
+  attributes?: Attribute[];
+  /** `metadata_props`: what the exporter says of the node's origin. */
+  metadata?: Map<string, string>;
+}
+
+/** One operator call. Inputs and outputs are value names; an empty input name is an omitted optional input. */
+export class Node {
+  opType: string;
+  domain: string;
+  name: string;
+  inputs: string[];
+  outputs: string[];
+  attributes: Attribute[];
+  metadata: Map<string, string>;
+
+  constructor(fields: NodeFields) {
+    this.opType = fields.opType;
+    this.domain = fields.domain ?? '';
+    this.name = fields.name ?? '';
+    this.inputs = fields.inputs;
+    this.outputs = fields.outputs;
+    this.attributes = fields.attributes ?? [];
+    this.metadata = fields.metadata ?? new Map();
+  }
+
+  attribute(name: string): Attribute | undefined {
+    return this.attributes.find((attribute) => attribute.name === name);
+  }
+
+  /** @returns an integer attribute, or `fallback` where it is absent (ONNX defaults differ per operator). */
+  intAttribute(name: string, fallback: number): number {
+    const attribute = this.attribute(name);
+    return attribute?.type === 'int' ? Number(attribute.value) : fallback;
+  }
+}
+
+/** A graph. Nodes stand in topological order, as ONNX demands. */
+export class Graph {
+  name: string;
+  nodes: Node[];
+  initializers: Map<string, Tensor>;
+  inputs: Value[];
+  outputs: Value[];
+  /** Types of intermediate values, where the exporter stated them. */
+  valueInfo: Value[];
+
+  constructor(fields: {
+    name: string;
+    nodes: Node[];
+    initializers: Iterable<Tensor>;
+    inputs: Value[];
+    outputs: Value[];
+    valueInfo?: Value[];
+  }) {
+    this.name = fields.name;
+    this.nodes = fields.nodes;
+    this.initializers = new Map([...fields.initializers].map((tensor) => [tensor.name, tensor]));
+    this.inputs = fields.inputs;
+    this.outputs = fields.outputs;
+    this.valueInfo = fields.valueInfo ?? [];
+  }
+
+  addInitializer(tensor: Tensor): void {
+    this.initializers.set(tensor.name, tensor);
+  }
+}
+
+export interface OperatorSet {
+  readonly domain: string;
+  readonly version: number;
+}
+
+/** A model: a graph, the operator sets it is written in, and free-form metadata. */
+export class Model {
+  irVersion: number;
+  opsets: OperatorSet[];
+  producer: string;
+  graph: Graph;
+  /** `metadata_props` of the model. */
+  metadata: Map<string, string>;
+
+  constructor(fields: {
+    irVersion: number;
+    opsets: OperatorSet[];
+    producer?: string;
+    graph: Graph;
+    metadata?: Map<string, string>;
+  }) {
+    this.irVersion = fields.irVersion;
+    this.opsets = fields.opsets;
+    this.producer = fields.producer ?? '';
+    this.graph = fields.graph;
+    this.metadata = fields.metadata ?? new Map();
+  }
+
+  /** Version of the default ONNX operator set, 0 where it is not imported. */
+  get opset(): number {
+    return this.opsets.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 0;
+  }
+}

@@ -1,0 +1,61 @@
+import { byteSize, type DataTypeName } from './dtype.js';
+
+/** Where the bytes of a tensor are. Little-endian, row-major, as ONNX's `raw_data`. */
+export type TensorData =
+  | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
+  | { readonly kind: 'strings'; readonly strings: readonly Uint8Array[] }
+  | { readonly kind: 'external'; readonly location: string; readonly offset: number; readonly length: number }
+  | { readonly kind: 'lazy'; readonly byteLength: number; readonly produce: () => Promise<Uint8Array> };
+
+/** A constant tensor. Immutable: a pass that changes one makes a new one. */
+export class Tensor {
+  readonly name: string;
+  readonly dtype: DataTypeName;
+  readonly dims: readonly number[];
+  readonly data: TensorData;
+
+  constructor(name: string, dtype: DataTypeName, dims: readonly number[], data: TensorData) {
+    this.name = name;
+    this.dtype = dtype;
+    this.dims = dims;
+    this.data = data;
+  }
+
+  get elements(): number {
+    return this.dims.reduce((product, dim) => product * dim, 1);
+  }
+
+  /** Bytes of the raw data; 0 for strings. */
+  get byteLength(): number {
+    return byteSize(this.dtype, this.elements) ?? 0;
+  }
+
+  static fromBytes(name: string, dtype: DataTypeName, dims: readonly number[], bytes: Uint8Array): Tensor {
+    return new Tensor(name, dtype, dims, { kind: 'bytes', bytes });
+  }
+
+  static float32(name: string, dims: readonly number[], values: ArrayLike<number>): Tensor {
+    return Tensor.fromBytes(name, 'float32', dims, asBytes(Float32Array.from(values)));
+  }
+
+  static int64(name: string, dims: readonly number[], values: readonly number[]): Tensor {
+    return Tensor.fromBytes(name, 'int64', dims, asBytes(BigInt64Array.from(values, BigInt)));
+  }
+
+  static float64(name: string, dims: readonly number[], values: readonly number[]): Tensor {
+    return Tensor.fromBytes(name, 'float64', dims, asBytes(Float64Array.from(values)));
+  }
+}
+
+/** Reads a tensor's bytes wherever they are. Comes with the model from `onnx/load`. */
+export type ReadTensor = (tensor: Tensor) => Promise<Uint8Array>;
+
+/** The bytes of a typed array, without copying. wanq runs on little-endian machines only, as onnxruntime does. */
+export function asBytes(array: ArrayBufferView): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+/** @returns bytes at an offset that typed arrays accept: the same memory where aligned, else a copy. */
+export function aligned(bytes: Uint8Array, alignment: number): Uint8Array {
+  return bytes.byteOffset % alignment === 0 ? bytes : bytes.slice();
+}

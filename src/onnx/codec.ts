@@ -1,0 +1,270 @@
+import { WanqError } from '../errors.js';
+import type { Attribute } from '../ir/attribute.js';
+import { DataType, dataTypeName } from '../ir/dtype.js';
+import { type Dim, Graph, Model, Node, type Value } from '../ir/graph.js';
+import { MAX_GRAPH_DEPTH, MAX_NODES } from '../limits.js';
+import { AttributeType, decodeMessage, encodeMessage, type Message, type MessageName } from './schema.js';
+import { decodeTensor, encodeTensor } from './tensor-proto.js';
+
+/**
+ * Between ONNX bytes and the IR. Lossless: every IR object remembers, here and nowhere else, the bytes it came from; if it was not
+ * changed they are written back as they are, and if it was, the fields that the IR does not model are kept.
+ */
+const nodeOrigins = new WeakMap<Node, { bytes: Uint8Array; was: Node }>();
+const attributeOrigins = new WeakMap<Attribute, Uint8Array>();
+const valueOrigins = new WeakMap<Value, Uint8Array>();
+const graphOrigins = new WeakMap<Graph, Message>();
+const modelOrigins = new WeakMap<Model, Message>();
+
+/**
+ * @throws WanqError MODEL_INVALID where the bytes are no ONNX model. Parsing alone proves nothing (an empty file parses), so the
+ * parts every model has are demanded.
+ */
+export function decodeModel(bytes: Uint8Array): Model {
+  const proto = decode('ModelProto', bytes, 'the file');
+  if (!proto.irVersion || !proto.graph || !proto.opsetImport?.length) {
+    throw new WanqError('MODEL_INVALID', 'the file is not an ONNX model (no IR version, graph or operator set)');
+  }
+  const graph = decodeGraph(proto.graph, 0);
+  if (graph.nodes.length === 0) throw new WanqError('MODEL_INVALID', 'the graph has no nodes');
+  const model = new Model({
+    irVersion: Number(proto.irVersion),
+    opsets: proto.opsetImport.map(({ domain, version }: Message) => ({
+      domain: domain ?? '',
+      version: Number(version ?? 0),
+    })),
+    producer: [proto.producerName, proto.producerVersion].filter(Boolean).join(' '),
+    graph,
+    metadata: toMap(proto.metadataProps),
+  });
+  modelOrigins.set(model, proto);
+  return model;
+}
+
+function decode(name: MessageName, bytes: Uint8Array, where: string): Message {
+  try {
+    return decodeMessage(name, bytes);
+  } catch (cause) {
+    throw new WanqError('MODEL_INVALID', `${where} is not valid ONNX protobuf`, { cause });
+  }
+}
+
+function toMap(entries: readonly Message[] | undefined): Map<string, string> {
+  return new Map((entries ?? []).map(({ key, value }) => [key ?? '', value ?? '']));
+}
+
+function toEntries(map: ReadonlyMap<string, string>): Message[] {
+  return [...map].map(([key, value]) => ({ key, value }));
+}
+
+function decodeGraph(bytes: Uint8Array, depth: number): Graph {
+  if (depth > MAX_GRAPH_DEPTH) {
+    throw new WanqError('MODEL_INVALID', `subgraphs are nested more than ${MAX_GRAPH_DEPTH} deep`);
+  }
+  const proto = decode('GraphProto', bytes, 'the graph');
+  if ((proto.node?.length ?? 0) > MAX_NODES) {
+    throw new WanqError('MODEL_INVALID', `the graph has ${proto.node.length} nodes, more than ${MAX_NODES}`);
+  }
+  const graph = new Graph({
+    name: proto.name ?? '',
+    nodes: (proto.node ?? []).map((node: Uint8Array) => decodeNode(node, depth)),
+    initializers: (proto.initializer ?? []).map(decodeTensor),
+    inputs: (proto.input ?? []).map(decodeValue),
+    outputs: (proto.output ?? []).map(decodeValue),
+    valueInfo: (proto.valueInfo ?? []).map(decodeValue),
+  });
+  if (graph.initializers.size !== (proto.initializer?.length ?? 0)) {
+    throw new WanqError('MODEL_INVALID', 'two initializers have the same name');
+  }
+  graphOrigins.set(graph, proto);
+  return graph;
+}
+
+function decodeNode(bytes: Uint8Array, depth: number): Node {
+  const proto = decode('NodeProto', bytes, 'a node');
+  const node = new Node({
+    opType: proto.opType ?? '',
+    domain: proto.domain ?? '',
+    name: proto.name ?? '',
+    inputs: proto.input ?? [],
+    outputs: proto.output ?? [],
+    attributes: (proto.attribute ?? []).map((attribute: Uint8Array) => decodeAttribute(attribute, depth)),
+    metadata: toMap(proto.metadataProps),
+  });
+  const was = new Node({ ...node, inputs: [...node.inputs], outputs: [...node.outputs] });
+  nodeOrigins.set(node, { bytes, was });
+  return node;
+}
+
+function decodeAttribute(bytes: Uint8Array, depth: number): Attribute {
+  const proto = decode('AttributeProto', bytes, 'an attribute');
+  const attribute = attributeOf(proto, depth);
+  attributeOrigins.set(attribute, bytes);
+  return attribute;
+}
+
+function attributeOf(proto: Message, depth: number): Attribute {
+  const name: string = proto.name ?? '';
+  switch (proto.type) {
+    case AttributeType.float:
+      return { name, type: 'float', value: proto.f ?? 0 };
+    case AttributeType.int:
+      return { name, type: 'int', value: integer(proto.i ?? 0) };
+    case AttributeType.string:
+      return { name, type: 'string', value: proto.s ?? new Uint8Array(0) };
+    case AttributeType.tensor:
+      return proto.t ? { name, type: 'tensor', value: decodeTensor(proto.t) } : { name, type: 'opaque' };
+    case AttributeType.graph:
+      return proto.g ? { name, type: 'graph', value: decodeGraph(proto.g, depth + 1) } : { name, type: 'opaque' };
+    case AttributeType.floats:
+      return { name, type: 'floats', value: proto.floats ?? [] };
+    case AttributeType.ints:
+      return { name, type: 'ints', value: (proto.ints ?? []).map(integer) };
+    case AttributeType.strings:
+      return { name, type: 'strings', value: proto.strings ?? [] };
+    case AttributeType.graphs:
+      return {
+        name,
+        type: 'graphs',
+        value: (proto.graphs ?? []).map((graph: Uint8Array) => decodeGraph(graph, depth + 1)),
+      };
+    default:
+      return { name, type: 'opaque' };
+  }
+}
+
+function integer(value: number | Message): number | bigint {
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : BigInt(String(value));
+}
+
+function decodeValue(bytes: Uint8Array): Value {
+  const proto = decode('ValueInfoProto', bytes, 'a value');
+  const tensor = proto.type?.tensorType;
+  const dims: Dim[] | null =
+    tensor?.shape == null
+      ? null
+      : (tensor.shape.dim ?? []).map((dim: Message) =>
+          Object.hasOwn(dim, 'dimValue') ? Number(dim.dimValue) : dim.dimParam || null,
+        );
+  const value: Value = { name: proto.name ?? '', dtype: dataTypeName(tensor?.elemType ?? 0) ?? null, dims };
+  valueOrigins.set(value, bytes);
+  return value;
+}
+
+/** @throws Error where a lazy tensor is left: `onnx/save` produces those first. */
+export function encodeModel(model: Model): Uint8Array {
+  const proto: Message = { ...modelOrigins.get(model) };
+  keepUnknown(modelOrigins.get(model), proto);
+  proto.irVersion = model.irVersion;
+  proto.opsetImport = model.opsets.map(({ domain, version }) => ({ domain, version }));
+  proto.metadataProps = toEntries(model.metadata);
+  proto.graph = encodeGraph(model.graph);
+  if (!modelOrigins.has(model)) proto.producerName = model.producer;
+  return encodeMessage('ModelProto', proto);
+}
+
+/** Unknown fields sit in a non-enumerable property, which a spread does not copy. */
+function keepUnknown(from: Message | undefined, to: Message): void {
+  if (from?.$unknowns) to.$unknowns = from.$unknowns;
+}
+
+function encodeGraph(graph: Graph): Uint8Array {
+  const origin = graphOrigins.get(graph);
+  const proto: Message = { ...origin };
+  keepUnknown(origin, proto);
+  if (origin === undefined || graph.name !== (origin.name ?? '')) proto.name = graph.name;
+  proto.node = graph.nodes.map(encodeNode);
+  proto.initializer = [...graph.initializers.values()].map((tensor) => encodeTensor(tensor));
+  proto.input = graph.inputs.map(encodeValue);
+  proto.output = graph.outputs.map(encodeValue);
+  proto.valueInfo = graph.valueInfo.map(encodeValue);
+  return encodeMessage('GraphProto', proto);
+}
+
+function encodeNode(node: Node): Uint8Array {
+  const origin = nodeOrigins.get(node);
+  if (origin && isUnchanged(node, origin.was)) return origin.bytes;
+  const proto: Message = origin ? decodeMessage('NodeProto', origin.bytes) : {};
+  proto.opType = node.opType;
+  proto.input = node.inputs;
+  proto.output = node.outputs;
+  proto.attribute = node.attributes.map(encodeAttribute);
+  if (node.name !== (proto.name ?? '')) proto.name = node.name;
+  if (node.domain !== (proto.domain ?? '')) proto.domain = node.domain;
+  if (!origin || node.metadata !== origin.was.metadata) proto.metadataProps = toEntries(node.metadata);
+  return encodeMessage('NodeProto', proto);
+}
+
+function isUnchanged(node: Node, was: Node): boolean {
+  return (
+    node.opType === was.opType &&
+    node.domain === was.domain &&
+    node.name === was.name &&
+    node.metadata === was.metadata &&
+    sameItems(node.inputs, was.inputs) &&
+    sameItems(node.outputs, was.outputs) &&
+    sameItems(node.attributes, was.attributes) &&
+    !node.attributes.some(({ type }) => type === 'graph' || type === 'graphs')
+  );
+}
+
+function sameItems<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a.length === b.length && a.every((item, index) => item === b[index]);
+}
+
+function encodeAttribute(attribute: Attribute): Uint8Array {
+  const origin = attributeOrigins.get(attribute);
+  if (attribute.type === 'graph' || attribute.type === 'graphs') {
+    const proto: Message = origin ? decodeMessage('AttributeProto', origin) : { name: attribute.name };
+    if (attribute.type === 'graph') proto.g = encodeGraph(attribute.value);
+    else proto.graphs = attribute.value.map(encodeGraph);
+    proto.type = AttributeType[attribute.type];
+    return encodeMessage('AttributeProto', proto);
+  }
+  if (origin) return origin;
+  if (attribute.type === 'opaque') throw new Error(`attribute ${attribute.name} has lost its bytes`);
+  const proto: Message = { name: attribute.name, type: AttributeType[attribute.type] };
+  switch (attribute.type) {
+    case 'float':
+      proto.f = attribute.value;
+      break;
+    case 'int':
+      proto.i = wireInteger(attribute.value);
+      break;
+    case 'string':
+      proto.s = attribute.value;
+      break;
+    case 'tensor':
+      proto.t = encodeTensor(attribute.value);
+      break;
+    case 'floats':
+      proto.floats = attribute.value;
+      break;
+    case 'ints':
+      proto.ints = attribute.value.map(wireInteger);
+      break;
+    case 'strings':
+      proto.strings = attribute.value;
+      break;
+  }
+  return encodeMessage('AttributeProto', proto);
+}
+
+/** protobufjs takes 64-bit integers as numbers or as decimal text through Long. */
+function wireInteger(value: number | bigint): number | Message {
+  if (typeof value === 'number') return value;
+  const bits = BigInt.asUintN(64, value);
+  return { low: Number(BigInt.asIntN(32, bits)), high: Number(BigInt.asIntN(32, bits >> 32n)), unsigned: false };
+}
+
+function encodeValue(value: Value): Uint8Array {
+  const origin = valueOrigins.get(value);
+  if (origin) return origin;
+  const shape = value.dims && {
+    dim: value.dims.map((dim) => (typeof dim === 'number' ? { dimValue: dim } : dim === null ? {} : { dimParam: dim })),
+  };
+  const tensorType: Message = { elemType: value.dtype ? DataType[value.dtype] : 0 };
+  if (shape) tensorType.shape = shape;
+  return encodeMessage('ValueInfoProto', { name: value.name, type: { tensorType } });
+}

@@ -1,0 +1,138 @@
+import { WanqError } from '../errors.js';
+import { byteSize, DataType, dataTypeName } from '../ir/dtype.js';
+import { asBytes, Tensor, type TensorData } from '../ir/tensor.js';
+import { MAX_RANK, MAX_TENSOR_ELEMENTS } from '../limits.js';
+import { decodeMessage, EXTERNAL, encodeMessage, type Message } from './schema.js';
+
+/** The encoded form a tensor was read from, so that an untouched one is written back as it was. */
+const origins = new WeakMap<Tensor, Uint8Array>();
+
+const EXTERNAL_KEYS = new Set(['location', 'offset', 'length', 'checksum', 'basepath']);
+
+export function decodeTensor(bytes: Uint8Array): Tensor {
+  const proto = decodeMessage('TensorProto', bytes);
+  const name: string = proto.name ?? '';
+  const where = `tensor "${name}"`;
+  const dtype = dataTypeName(proto.dataType ?? 0);
+  if (dtype === undefined || dtype === 'undefined') {
+    throw new WanqError('MODEL_INVALID', `${where} has the unknown element type ${proto.dataType ?? 0}`);
+  }
+  const dims = decodeDims(proto.dims ?? [], where);
+  const elements = dims.reduce((product, dim) => product * dim, 1);
+  const tensor = new Tensor(name, dtype, dims, decodeData(proto, dtype, elements, where));
+  origins.set(tensor, bytes);
+  return tensor;
+}
+
+function decodeDims(dims: readonly Message[], where: string): number[] {
+  if (dims.length > MAX_RANK) throw new WanqError('MODEL_INVALID', `${where} has ${dims.length} dimensions`);
+  let product = 1;
+  return dims.map((dim) => {
+    const value = Number(dim);
+    product *= Math.max(value, 1);
+    if (value < 0 || product > MAX_TENSOR_ELEMENTS) {
+      throw new WanqError('MODEL_INVALID', `${where} has impossible dimensions [${dims.map(String).join(', ')}]`);
+    }
+    return value;
+  });
+}
+
+function decodeData(proto: Message, dtype: Tensor['dtype'], elements: number, where: string): TensorData {
+  const typed = ['floatData', 'int32Data', 'int64Data', 'doubleData', 'uint64Data', 'stringData'].filter(
+    (field) => proto[field]?.length > 0,
+  );
+  const hasRaw = Object.hasOwn(proto, 'rawData');
+  const external = proto.dataLocation === EXTERNAL;
+  if (typed.length + (hasRaw && (typed.length > 0 || external) ? 1 : 0) > 1 || (external && typed.length > 0)) {
+    throw new WanqError('MODEL_INVALID', `${where} carries its data twice`);
+  }
+  if (dtype === 'string') return { kind: 'strings', strings: proto.stringData ?? [] };
+  const expected = byteSize(dtype, elements) ?? 0;
+  if (external) return decodeExternal(proto.externalData ?? [], expected, where);
+  const bytes: Uint8Array = typed.length > 0 ? packTyped(proto, dtype, where) : (proto.rawData ?? new Uint8Array(0));
+  if (bytes.byteLength !== expected) {
+    throw new WanqError('MODEL_INVALID', `${where} holds ${bytes.byteLength} bytes where its shape needs ${expected}`);
+  }
+  return { kind: 'bytes', bytes };
+}
+
+function decodeExternal(entries: readonly Message[], expected: number, where: string): TensorData {
+  const values = new Map<string, string>();
+  for (const { key, value } of entries as { key?: string; value?: string }[]) {
+    if (!EXTERNAL_KEYS.has(key ?? '') || values.has(key ?? '')) {
+      throw new WanqError('EXTERNAL_DATA_INVALID', `${where} has an unknown or repeated external data key`);
+    }
+    values.set(key ?? '', value ?? '');
+  }
+  const location = values.get('location') ?? '';
+  const offset = decimal(values.get('offset') ?? '0');
+  const length = decimal(values.get('length') ?? String(expected));
+  if (location === '' || offset === undefined || length !== expected) {
+    throw new WanqError(
+      'EXTERNAL_DATA_INVALID',
+      `${where} has no usable external data entry (location, offset and a length of ${expected} bytes are needed)`,
+    );
+  }
+  return { kind: 'external', location, offset, length };
+}
+
+function decimal(text: string): number | undefined {
+  if (!/^\d{1,16}$/.test(text)) return undefined;
+  const value = Number(text);
+  return Number.isSafeInteger(value) ? value : undefined;
+}
+
+/** Brings the typed data fields into raw form. Small integer and half types travel in `int32Data`, one element each. */
+function packTyped(proto: Message, dtype: Tensor['dtype'], where: string): Uint8Array {
+  const int32: readonly number[] = proto.int32Data ?? [];
+  switch (dtype) {
+    case 'float32':
+      return asBytes(Float32Array.from(proto.floatData ?? []));
+    case 'float64':
+      return asBytes(Float64Array.from(proto.doubleData ?? []));
+    case 'int64':
+      return asBytes(BigInt64Array.from(proto.int64Data ?? [], (value) => BigInt(String(value))));
+    case 'uint64':
+      return asBytes(BigUint64Array.from(proto.uint64Data ?? [], (value) => BigInt(String(value))));
+    case 'uint32':
+      return asBytes(Uint32Array.from(proto.uint64Data ?? [], Number));
+    case 'int32':
+      return asBytes(Int32Array.from(int32));
+    case 'int16':
+      return asBytes(Int16Array.from(int32));
+    case 'uint16':
+    case 'float16':
+    case 'bfloat16':
+      return asBytes(Uint16Array.from(int32));
+    case 'int8':
+      return asBytes(Int8Array.from(int32));
+    case 'uint8':
+    case 'bool':
+      return asBytes(Uint8Array.from(int32));
+    default:
+      throw new WanqError('MODEL_UNSUPPORTED', `${where} stores ${dtype} in typed fields, which wanq does not read`);
+  }
+}
+
+/** @param bytes inline data of a lazy tensor, produced beforehand */
+export function encodeTensor(tensor: Tensor, bytes?: Uint8Array): Uint8Array {
+  const origin = origins.get(tensor);
+  if (origin && tensor.data.kind !== 'lazy') return origin;
+  const proto: Message = { dims: [...tensor.dims], dataType: DataType[tensor.dtype], name: tensor.name };
+  const { data } = tensor;
+  if (data.kind === 'external') {
+    proto.dataLocation = EXTERNAL;
+    proto.externalData = [
+      { key: 'location', value: data.location },
+      { key: 'offset', value: String(data.offset) },
+      { key: 'length', value: String(data.length) },
+    ];
+  } else if (data.kind === 'strings') {
+    proto.stringData = data.strings;
+  } else {
+    const raw = data.kind === 'bytes' ? data.bytes : bytes;
+    if (raw === undefined) throw new Error(`lazy tensor ${tensor.name} was not produced before encoding`);
+    proto.rawData = raw;
+  }
+  return encodeMessage('TensorProto', proto);
+}

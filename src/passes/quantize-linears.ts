@@ -1,0 +1,155 @@
+import type { Linear } from '../analyze/linears.js';
+import { int } from '../ir/attribute.js';
+import { type Model, Node } from '../ir/graph.js';
+import { NameAuthority } from '../ir/names.js';
+import { asBytes, type ReadTensor, Tensor } from '../ir/tensor.js';
+import type { ActivationScale } from '../numerics/int8.js';
+import { type Pass, requireOpset } from './pass.js';
+import { storedWeight } from './stored-weight.js';
+
+/** One linear to quantize, with the scale of its input. */
+export interface QuantizedLinear {
+  readonly linear: Linear;
+  readonly activation: ActivationScale;
+}
+
+export interface QuantizeLinearsOptions {
+  readonly linears: readonly QuantizedLinear[];
+  readonly read: ReadTensor;
+  /**
+   * One QuantizeLinear/DequantizeLinear pair for every consumer instead of one for every tensor. onnxruntime's CPU provider fuses only
+   * Q nodes with a single consumer into integer kernels.
+   */
+  readonly unsharedActivations: boolean;
+}
+
+const DONE = 'wanq:quantized';
+
+/**
+ * Puts QuantizeLinear -> DequantizeLinear before the activation of each linear, and replaces its weight by an INT8 initializer with a
+ * per-channel DequantizeLinear that feeds the MatMul itself: transposes and casts between them are folded into the stored weight, since
+ * anything in between keeps runtimes from fusing an integer kernel. Weights are converted when the model is saved, one at a time.
+ *
+ * Source of the operators: ONNX QuantizeLinear-13/19/21, DequantizeLinear-13/19/21.
+ */
+export function quantizeLinears(options: QuantizeLinearsOptions): Pass {
+  return {
+    name: 'quantize-linears',
+    description: 'rewrites linears to INT8 with QuantizeLinear and DequantizeLinear',
+    requires(model) {
+      requireOpset(model, 13, 'a per-channel DequantizeLinear');
+    },
+    run(model) {
+      const names = new NameAuthority(model.graph);
+      const activations = new ActivationQuantizer(model, names, options.unsharedActivations);
+      const weights = new WeightQuantizer(model, names, options.read);
+      let modified = false;
+      for (const { linear, activation } of options.linears) {
+        const { node } = linear;
+        if (!model.graph.nodes.includes(node) || node.metadata.has(DONE)) continue;
+        node.inputs[0] = activations.quantize(linear, activation);
+        node.inputs[linear.weightInput] = weights.quantize(linear);
+        node.metadata = new Map([...node.metadata, [DONE, linear.role]]);
+        modified = true;
+      }
+      return modified;
+    },
+    ensures(model) {
+      const weight = model.graph.nodes.find(
+        (node) => node.metadata.has(DONE) && !node.inputs[1]?.endsWith('_DequantizeLinear_Output'),
+      );
+      return weight && `the weight of ${weight.name} is not dequantized`;
+    },
+  };
+}
+
+class ActivationQuantizer {
+  readonly #model: Model;
+  readonly #names: NameAuthority;
+  readonly #unshared: boolean;
+  readonly #shared = new Map<string, string>();
+
+  constructor(model: Model, names: NameAuthority, unshared: boolean) {
+    this.#model = model;
+    this.#names = names;
+    this.#unshared = unshared;
+  }
+
+  /** @returns the value name that takes the activation's place */
+  quantize({ activation, node }: Linear, { dtype, scale, zeroPoint }: ActivationScale): string {
+    const key = `${activation}\0${dtype}\0${scale}\0${zeroPoint}`;
+    const shared = this.#shared.get(key);
+    if (shared !== undefined && !this.#unshared) return shared;
+    const { graph } = this.#model;
+    const stem = this.#unshared ? `${activation}_${node.name || node.outputs[0]}` : activation;
+    const named = (suffix: string): string => this.#names.unique(`${stem}_${suffix}`);
+    const scaleName = named('scale');
+    const zeroName = named('zero_point');
+    graph.addInitializer(Tensor.float32(scaleName, [], [scale]));
+    const code = dtype === 'int8' ? Int8Array.of(zeroPoint) : Uint8Array.of(zeroPoint);
+    graph.addInitializer(Tensor.fromBytes(zeroName, dtype, [], asBytes(code)));
+    const quantized = named('QuantizeLinear_Output');
+    const output = named('DequantizeLinear_Output');
+    insertBefore(graph.nodes, node, [
+      new Node({
+        opType: 'QuantizeLinear',
+        name: named('QuantizeLinear'),
+        inputs: [activation, scaleName, zeroName],
+        outputs: [quantized],
+      }),
+      new Node({
+        opType: 'DequantizeLinear',
+        name: named('DequantizeLinear'),
+        inputs: [quantized, scaleName, zeroName],
+        outputs: [output],
+      }),
+    ]);
+    this.#shared.set(key, output);
+    return output;
+  }
+}
+
+class WeightQuantizer {
+  readonly #model: Model;
+  readonly #names: NameAuthority;
+  readonly #read: ReadTensor;
+  readonly #done = new Map<string, string>();
+
+  constructor(model: Model, names: NameAuthority, read: ReadTensor) {
+    this.#model = model;
+    this.#names = names;
+    this.#read = read;
+  }
+
+  /** @returns the value name of the dequantized weight */
+  quantize(linear: Linear): string {
+    const { weight, node } = linear;
+    // Linears that share a stored weight share its INT8 form if they read it the same way.
+    const key = `${weight.name}\0${linear.transposed}\0${linear.channelAxis}`;
+    const done = this.#done.get(key);
+    if (done !== undefined) return done;
+    const { graph } = this.#model;
+    const named = (suffix: string): string => this.#names.unique(`${weight.name}_${suffix}`);
+    const { values, scales } = storedWeight(linear, this.#read, named('quantized'), named('scale'));
+    const zeroName = named('zero_point');
+    graph.addInitializer(values);
+    graph.addInitializer(scales);
+    graph.addInitializer(Tensor.fromBytes(zeroName, 'int8', [linear.outFeatures], new Uint8Array(linear.outFeatures)));
+    const output = named('DequantizeLinear_Output');
+    insertBefore(graph.nodes, node, [
+      new Node({
+        opType: 'DequantizeLinear',
+        name: named('DequantizeLinear'),
+        inputs: [values.name, scales.name, zeroName],
+        outputs: [output],
+        attributes: [int('axis', linear.channelAxis)],
+      }),
+    ]);
+    this.#done.set(key, output);
+    return output;
+  }
+}
+
+function insertBefore(nodes: Node[], place: Node, added: Node[]): void {
+  nodes.splice(nodes.indexOf(place), 0, ...added);
+}

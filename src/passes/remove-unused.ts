@@ -1,0 +1,25 @@
+import { valuesRead } from '../ir/traverse.js';
+import type { Pass } from './pass.js';
+
+/** Drops nodes whose outputs nobody reads, and initializers and value infos nobody refers to any more. */
+export const removeUnused: Pass = {
+  name: 'remove-unused',
+  description: 'drops nodes and initializers that no output depends on',
+  run(model) {
+    const { graph } = model;
+    const needed = new Set(graph.outputs.map(({ name }) => name));
+    const kept = [];
+    for (const node of graph.nodes.toReversed()) {
+      if (!node.outputs.some((name) => needed.has(name))) continue;
+      kept.push(node);
+      for (const name of valuesRead(node)) needed.add(name);
+    }
+    kept.reverse();
+    const before = graph.nodes.length + graph.initializers.size;
+    const made = new Set(kept.flatMap(({ outputs }) => outputs));
+    graph.nodes = kept;
+    graph.initializers = new Map([...graph.initializers].filter(([name]) => needed.has(name)));
+    graph.valueInfo = graph.valueInfo.filter(({ name }) => made.has(name) || graph.initializers.has(name));
+    return graph.nodes.length + graph.initializers.size !== before;
+  },
+};

@@ -1,0 +1,81 @@
+import { WanqError } from '../errors.js';
+import type { Graph } from '../ir/graph.js';
+import type { VaeConfig } from './layout.js';
+import { fixedDim } from './signature.js';
+
+/** Latents of one video, `[channels, frames, height, width]` in latent units. */
+export interface LatentShape {
+  readonly channels: number;
+  readonly frames: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+export interface VideoSize {
+  readonly frames?: number | undefined;
+  readonly height?: number | undefined;
+  readonly width?: number | undefined;
+}
+
+/** What Wan2.2-TI2V-5B is served at. */
+const DEFAULT_SIZE = { frames: 121, height: 704, width: 1280 } as const;
+
+export function latentElements({ channels, frames, height, width }: LatentShape): number {
+  return channels * frames * height * width;
+}
+
+export function latentDims({ channels, frames, height, width }: LatentShape): number[] {
+  return [1, channels, frames, height, width];
+}
+
+/**
+ * The latent shape of a video size. Sizes not asked for come from the VAE decoder where its graph fixes them, else from the 5B's default.
+ *
+ * @throws WanqError USAGE where frames are not 1 mod the temporal factor, or height and width no multiples of the patch in pixels
+ */
+export function latentShape(
+  channels: number,
+  vae: Pick<VaeConfig, 'scale_factor_temporal' | 'scale_factor_spatial'>,
+  patch: readonly [number, number],
+  decoder: Graph | undefined,
+  size: VideoSize,
+): LatentShape {
+  const temporal = vae.scale_factor_temporal;
+  const spatial = vae.scale_factor_spatial;
+  const input = decoder?.inputs[0];
+  const fixed = { frames: fixedDim(input, 2), height: fixedDim(input, 3), width: fixedDim(input, 4) };
+  const pixels = {
+    frames: size.frames ?? (fixed.frames === undefined ? DEFAULT_SIZE.frames : (fixed.frames - 1) * temporal + 1),
+    height: size.height ?? (fixed.height === undefined ? DEFAULT_SIZE.height : fixed.height * spatial),
+    width: size.width ?? (fixed.width === undefined ? DEFAULT_SIZE.width : fixed.width * spatial),
+  };
+  if ((pixels.frames - 1) % temporal !== 0) {
+    throw new WanqError('USAGE', `${pixels.frames} frames cannot be encoded`, {
+      hint: `use a multiple of ${temporal} plus 1`,
+    });
+  }
+  for (const [i, side] of (['height', 'width'] as const).entries()) {
+    const step = spatial * (patch[i] as number);
+    if (pixels[side] % step === 0) continue;
+    throw new WanqError('USAGE', `a ${side} of ${pixels[side]} cannot be encoded`, {
+      hint: `use a multiple of ${step}`,
+    });
+  }
+  const shape = {
+    channels,
+    frames: (pixels.frames - 1) / temporal + 1,
+    height: pixels.height / spatial,
+    width: pixels.width / spatial,
+  };
+  for (const side of ['frames', 'height', 'width'] as const) {
+    if (fixed[side] === undefined || fixed[side] === shape[side]) continue;
+    throw new WanqError(
+      'USAGE',
+      `the VAE decoder was exported for one size, and its ${side} differ from those asked for`,
+      {
+        hint: 'leave out --frames, --height and --width, or export the VAE for this size',
+      },
+    );
+  }
+  return shape;
+}

@@ -1,0 +1,147 @@
+import ndarray from 'ndarray';
+import { WanqError } from '../errors.js';
+import { loadModel } from '../onnx/load.js';
+import type { RuntimeHost, Session } from '../runtime/host.js';
+import type { SessionOptions } from '../runtime/protocol.js';
+import { fromFloat32, type HostTensor, toFloat32 } from '../runtime/tensor.js';
+import { type LatentShape, latentDims } from './geometry.js';
+import type { PipelineFolder, VaeConfig } from './layout.js';
+
+/** A video: `data` is `[frames, height, width, 3]`, 8-bit RGB. */
+export interface Video {
+  readonly data: Uint8Array;
+  readonly frames: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+interface GraphEnds {
+  readonly input: string;
+  readonly dtype: string | null;
+  readonly output: string;
+}
+
+async function graphEnds(file: string): Promise<GraphEnds> {
+  const loaded = await loadModel(file);
+  await loaded.close();
+  const [input] = loaded.model.graph.inputs;
+  const [output] = loaded.model.graph.outputs;
+  if (!input || !output) throw new WanqError('MODEL_INVALID', `${file} has no input or no output`);
+  return { input: input.name, dtype: input.dtype, output: output.name };
+}
+
+/** Latents to video: AutoencoderKLWan's decoder. */
+export class VaeDecoder {
+  readonly #session: Session;
+  readonly #ends: GraphEnds;
+  readonly #config: VaeConfig;
+
+  private constructor(session: Session, ends: GraphEnds, config: VaeConfig) {
+    this.#session = session;
+    this.#ends = ends;
+    this.#config = config;
+  }
+
+  static async open(folder: PipelineFolder, host: RuntimeHost, options: SessionOptions): Promise<VaeDecoder> {
+    const file = await folder.require('vae_decoder', 'decoding latents');
+    const config = await folder.vaeConfig();
+    return new VaeDecoder(await host.createSession({ path: file }, options), await graphEnds(file), config);
+  }
+
+  /** @param latents normalised, as the transformer sees them: `[channels, frames, height, width]` */
+  async decode(latents: Float32Array, shape: LatentShape): Promise<Video> {
+    const { input, dtype, output } = this.#ends;
+    const scaled = rescale(latents, this.#config, (x, mean, std) => x * std + mean);
+    const { outputs } = await this.#session.run({ [input]: fromFloat32(scaled, latentDims(shape), dtype) }, [output]);
+    return toVideo(outputs[output] as HostTensor);
+  }
+}
+
+/** Video to latents: the mean of AutoencoderKLWan's encoder. */
+export class VaeEncoder {
+  readonly #session: Session;
+  readonly #ends: GraphEnds;
+  readonly #config: VaeConfig;
+
+  private constructor(session: Session, ends: GraphEnds, config: VaeConfig) {
+    this.#session = session;
+    this.#ends = ends;
+    this.#config = config;
+  }
+
+  static async open(folder: PipelineFolder, host: RuntimeHost, options: SessionOptions): Promise<VaeEncoder> {
+    const file = await folder.require('vae_encoder', 'measuring on your own clips');
+    const config = await folder.vaeConfig();
+    return new VaeEncoder(await host.createSession({ path: file }, options), await graphEnds(file), config);
+  }
+
+  /** @returns normalised latents, `[channels, frames, height, width]` */
+  async encode(video: Video): Promise<Float32Array> {
+    const { input, dtype, output } = this.#ends;
+    const { frames, height, width } = video;
+    const pixels = toSigned(video);
+    const { outputs } = await this.#session.run(
+      { [input]: fromFloat32(pixels, [1, 3, frames, height, width], dtype) },
+      [output],
+    );
+    return rescale(toFloat32(outputs[output] as HostTensor), this.#config, (x, mean, std) => (x - mean) / std);
+  }
+}
+
+/** Applies the configuration's per-channel mean and standard deviation to `[channels, ...]` values. */
+function rescale(
+  values: Float32Array,
+  { latents_mean, latents_std }: VaeConfig,
+  apply: (x: number, mean: number, std: number) => number,
+): Float32Array {
+  const channels = latents_mean.length;
+  if (latents_std.length !== channels || values.length % channels !== 0) {
+    throw new WanqError('PIPELINE_INVALID', `latents_mean has ${channels} channels, which do not fit the latents`);
+  }
+  const plane = values.length / channels;
+  return values.map((x, i) => {
+    const channel = Math.floor(i / plane);
+    return apply(x, latents_mean[channel] as number, latents_std[channel] as number);
+  });
+}
+
+/** `[1, 3, F, H, W]` in [-1, 1] to 8-bit frames, as diffusers' video processor does: clamp((x + 1) / 2) x 255, rounded. */
+export function toVideo(tensor: HostTensor): Video {
+  const [, channels, frames, height, width] = tensor.dims as [number, number, number, number, number];
+  if (tensor.dims.length !== 5 || channels !== 3) {
+    throw new WanqError('MODEL_UNSUPPORTED', `the VAE decoder made a tensor of shape [${tensor.dims.join(', ')}]`);
+  }
+  const source = ndarray(toFloat32(tensor), [3, frames, height, width]).transpose(1, 2, 3, 0);
+  const data = new Uint8Array(frames * height * width * 3);
+  eachInOrder(source, (x, i) => {
+    const value = Math.round((x / 2 + 0.5) * 255);
+    data[i] = Math.min(255, Math.max(0, value));
+  });
+  return { data, frames, height, width };
+}
+
+/** 8-bit frames to `[3, F, H, W]` in [-1, 1]: what the VAE encoder and video feature networks take. */
+export function toSigned({ data, frames, height, width }: Video): Float32Array {
+  const source = ndarray(data, [frames, height, width, 3]).transpose(3, 0, 1, 2);
+  const pixels = new Float32Array(data.length);
+  eachInOrder(source, (x, i) => {
+    pixels[i] = (x / 255) * 2 - 1;
+  });
+  return pixels;
+}
+
+/** Visits a 4-D view in row-major order of its own axes. */
+function eachInOrder(
+  view: ndarray.NdArray<Float32Array | Uint8Array>,
+  visit: (value: number, position: number) => void,
+): void {
+  const [a, b, c, d] = view.shape as [number, number, number, number];
+  let position = 0;
+  for (let i = 0; i < a; i++) {
+    for (let j = 0; j < b; j++) {
+      for (let k = 0; k < c; k++) {
+        for (let l = 0; l < d; l++) visit(view.get(i, j, k, l), position++);
+      }
+    }
+  }
+}

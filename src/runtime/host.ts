@@ -1,0 +1,162 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { printable, WanqError } from '../errors.js';
+import type { ModelSource, Reply, Request, RunResult, SessionInfo, SessionOptions, WorkerStatus } from './protocol.js';
+import type { HostTensor } from './tensor.js';
+
+export interface HostOptions {
+  /** Kills the runtime at once; waiting calls fail with the signal's reason. */
+  readonly signal?: AbortSignal;
+  /** Longest one call may take, ms. A full 5B forward on a laptop takes many minutes, so the default is an hour. */
+  readonly timeoutMs?: number;
+}
+
+const DEFAULT_TIMEOUT_MS = 60 * 60 * 1000;
+
+interface Waiting {
+  resolve(result: unknown): void;
+  reject(error: unknown): void;
+  timer: NodeJS.Timeout;
+}
+
+/**
+ * onnxruntime in a child process. A crash, hang or out-of-memory in native code becomes a {@link WanqError}; this process and its timers
+ * go on.
+ */
+export class RuntimeHost {
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #timeoutMs: number;
+  readonly #signal: AbortSignal | undefined;
+  #nextId = 1;
+  #ended: unknown;
+
+  constructor({ signal, timeoutMs = DEFAULT_TIMEOUT_MS }: HostOptions = {}) {
+    signal?.throwIfAborted();
+    this.#timeoutMs = timeoutMs;
+    this.#signal = signal;
+    const worker = createRequire(import.meta.url).resolve('#ort-worker');
+    this.#child = fork(worker, {
+      serialization: 'advanced',
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      execArgv: [],
+    });
+    this.#child.on('message', (reply) => this.#settle(reply as Reply));
+    this.#child.on('error', (error) => this.#end(new WanqError('RUNTIME_CRASHED', error.message, { cause: error })));
+    this.#child.on('exit', (code, killedBy) => this.#end(crashError(code, killedBy)));
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  /** @throws WanqError PROVIDER_UNAVAILABLE, RUNTIME_FAILED (the model does not load), RUNTIME_CRASHED, RUNTIME_TIMEOUT */
+  async createSession(source: ModelSource, options: SessionOptions): Promise<Session> {
+    const session = this.#nextId;
+    const info = await this.#call<SessionInfo>({ kind: 'create', session, source, options });
+    return new Session(info, {
+      run: (feeds, fetches) => this.#call<RunResult>({ kind: 'run', session, feeds, fetches }),
+      release: () => this.#call<null>({ kind: 'release', session }),
+    });
+  }
+
+  status(): Promise<WorkerStatus> {
+    return this.#call<WorkerStatus>({ kind: 'status' });
+  }
+
+  /** Ends the child process. Nothing of it is left when this returns. */
+  async close(): Promise<void> {
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const gone = new Promise((resolve) => this.#child.once('exit', resolve));
+    this.#end(new Error('the runtime was closed'));
+    await gone;
+  }
+
+  readonly #onAbort = (): void => this.#end(this.#signal?.reason);
+
+  #call<T>(request: Request): Promise<T> {
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    const id = this.#nextId++;
+    return new Promise<T>((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#end(
+          new WanqError('RUNTIME_TIMEOUT', `onnxruntime did not answer within ${this.#timeoutMs / 1000} s`, {
+            hint: 'try a smaller input',
+          }),
+        );
+      }, this.#timeoutMs);
+      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject, timer });
+      this.#child.send({ id, request }, (error) => {
+        if (error) this.#end(new WanqError('RUNTIME_CRASHED', 'the runtime process is gone', { cause: error }));
+      });
+    });
+  }
+
+  #settle({ id, result, error }: Reply): void {
+    const waiting = this.#waiting.get(id);
+    if (!waiting) return;
+    this.#waiting.delete(id);
+    clearTimeout(waiting.timer);
+    if (error === undefined) waiting.resolve(result);
+    else waiting.reject(runtimeError(error));
+  }
+
+  #end(error: unknown): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = error;
+    this.#child.kill('SIGKILL');
+    for (const { reject, timer } of this.#waiting.values()) {
+      clearTimeout(timer);
+      reject(error);
+    }
+    this.#waiting.clear();
+  }
+}
+
+interface SessionCalls {
+  run(feeds: Readonly<Record<string, HostTensor>>, fetches: readonly string[]): Promise<RunResult>;
+  release(): Promise<null>;
+}
+
+/** A loaded model inside a {@link RuntimeHost}. */
+export class Session {
+  readonly info: SessionInfo;
+  readonly #calls: SessionCalls;
+
+  /** @internal */
+  constructor(info: SessionInfo, calls: SessionCalls) {
+    this.info = info;
+    this.#calls = calls;
+  }
+
+  /**
+   * @param fetches outputs to compute; all of them if absent
+   * @throws WanqError RUNTIME_FAILED, RUNTIME_CRASHED, RUNTIME_TIMEOUT
+   */
+  run(feeds: Readonly<Record<string, HostTensor>>, fetches: readonly string[] = this.info.outputs): Promise<RunResult> {
+    return this.#calls.run(feeds, fetches);
+  }
+
+  async release(): Promise<void> {
+    await this.#calls.release();
+  }
+}
+
+/** onnxruntime's errors are C++ text that can quote the model's bytes. */
+function runtimeError(message: string): WanqError {
+  const text = printable(message, 240);
+  if (
+    /not found|no available backend|is not supported|libcuda|LoadLibrary/i.test(text) &&
+    /backend|provider/i.test(text)
+  ) {
+    return new WanqError('PROVIDER_UNAVAILABLE', `no execution provider took the model: ${text}`, {
+      hint: 'use --device cpu, or install the libraries the provider needs',
+    });
+  }
+  return new WanqError('RUNTIME_FAILED', `onnxruntime: ${text}`);
+}
+
+function crashError(code: number | null, signal: NodeJS.Signals | null): WanqError {
+  const how = signal ? `was ended by ${signal}` : `ended with code ${code}`;
+  const hint =
+    signal === 'SIGKILL' ? 'often too little memory: close other programs or use a smaller input' : undefined;
+  return new WanqError('RUNTIME_CRASHED', `the onnxruntime process ${how}`, hint === undefined ? {} : { hint });
+}

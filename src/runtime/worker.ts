@@ -1,0 +1,123 @@
+/** The child process that holds onnxruntime: its runs block the event loop and its crashes end the process, so it gets its own. */
+import { createRequire } from 'node:module';
+import * as ort from 'onnxruntime-node';
+import type { Reply, Request, RunResult, SessionInfo, SessionOptions, WorkerStatus } from './protocol.js';
+import type { HostTensor } from './tensor.js';
+
+// Only this, before the first session, keeps native log lines off stderr.
+ort.env.logLevel = 'fatal';
+
+const sessions = new Map<number, ort.InferenceSession>();
+
+async function create(id: number, request: Extract<Request, { kind: 'create' }>): Promise<SessionInfo> {
+  const refused: { provider: string; reason: string }[] = [];
+  for (const provider of request.options.providers) {
+    try {
+      const session = await open(request, sessionOptions(provider, request));
+      sessions.set(id, session);
+      return { provider, refused, inputs: [...session.inputNames], outputs: [...session.outputNames] };
+    } catch (error) {
+      refused.push({ provider, reason: messageOf(error) });
+    }
+  }
+  throw new Error(refused.map(({ provider, reason }) => `${provider}: ${reason}`).join('; '));
+}
+
+function open({ source }: Extract<Request, { kind: 'create' }>, options: ort.InferenceSession.SessionOptions) {
+  return 'path' in source
+    ? ort.InferenceSession.create(source.path, options)
+    : ort.InferenceSession.create(source.bytes, options);
+}
+
+function sessionOptions(
+  provider: string,
+  { source, options }: { source: Extract<Request, { kind: 'create' }>['source']; options: SessionOptions },
+): ort.InferenceSession.SessionOptions {
+  return {
+    executionProviders: [provider],
+    graphOptimizationLevel: options.optimization ?? 'all',
+    ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
+    ...(options.optimizedModelPath ? { optimizedModelFilePath: options.optimizedModelPath } : {}),
+    ...('folder' in source
+      ? { extra: { session: { model_external_initializers_file_folder_path: source.folder } } }
+      : {}),
+  };
+}
+
+async function run(request: Extract<Request, { kind: 'run' }>): Promise<RunResult> {
+  const session = sessions.get(request.session);
+  if (!session) throw new Error('no such session');
+  const feeds = Object.fromEntries(Object.entries(request.feeds).map(([name, tensor]) => [name, toOrt(tensor)]));
+  const start = performance.now();
+  const results = await session.run(feeds, request.fetches);
+  const ms = performance.now() - start;
+  const outputs = Object.fromEntries(request.fetches.map((name) => [name, fromOrt(results[name] as ort.Tensor)]));
+  for (const tensor of Object.values(results)) tensor.dispose();
+  return { outputs, ms };
+}
+
+function toOrt({ dtype, dims, data }: HostTensor): ort.Tensor {
+  if (dtype !== 'float16') return new ort.Tensor(dtype as 'float32', data as Float32Array, dims);
+  // Node 24 would make a Float16Array of it, which the binding does not read.
+  const tensor = new ort.Tensor('float16', data, dims);
+  const held = tensor as unknown as { cpuData: ArrayBufferView };
+  if (!(held.cpuData instanceof Uint16Array)) {
+    held.cpuData = new Uint16Array(held.cpuData.buffer, held.cpuData.byteOffset, data.length);
+  }
+  return tensor;
+}
+
+function fromOrt(tensor: ort.Tensor): HostTensor {
+  const data = tensor.data as Float32Array;
+  if (tensor.type === 'float16') {
+    return { dtype: 'float16', dims: tensor.dims, data: new Uint16Array(data.buffer, data.byteOffset, data.length) };
+  }
+  return { dtype: tensor.type as 'float32', dims: tensor.dims, data };
+}
+
+function status(): WorkerStatus {
+  const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
+  return {
+    runtimeVersion: version,
+    backends: ort.listSupportedBackends().map(({ name }) => name),
+    peakBytes: process.resourceUsage().maxRSS * 1024,
+  };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+async function handle(request: Request): Promise<Reply['result']> {
+  switch (request.kind) {
+    case 'create':
+      return create(request.session, request);
+    case 'run':
+      return run(request);
+    case 'release':
+      await sessions.get(request.session)?.release();
+      sessions.delete(request.session);
+      return null;
+    case 'status':
+      return status();
+  }
+}
+
+function send(reply: Reply): void {
+  // The parent may be gone; then nobody needs the answer.
+  if (process.connected) process.send?.(reply);
+}
+
+let queue: Promise<void> = Promise.resolve();
+process.on('message', ({ id, request }: { id: number; request: Request }) => {
+  queue = queue.then(async () => {
+    try {
+      send({ id, result: (await handle(request)) ?? null });
+    } catch (error) {
+      send({ id, error: messageOf(error) });
+    }
+  });
+});
+// Ctrl-C reaches the whole process group; the parent decides what becomes of this process.
+process.on('SIGINT', () => {});
+process.on('disconnect', () => process.exit(0));

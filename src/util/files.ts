@@ -1,0 +1,171 @@
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { copyFile, type FileHandle, lstat, mkdir, open, readdir, rename, rm, stat, symlink } from 'node:fs/promises';
+import path from 'node:path';
+import { fromSystemError, printable, WanqError } from '../errors.js';
+import { MAX_IO_CHUNK } from '../limits.js';
+
+/** Reads exactly `length` bytes at `offset`, in chunks: a single read past 2^31-1 aborts Node. */
+export async function readFully(handle: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const { bytesRead } = await handle.read(bytes, done, Math.min(MAX_IO_CHUNK, length - done), offset + done);
+    if (bytesRead === 0) throw new WanqError('NOT_READABLE', `a file ended ${length - done} bytes early`);
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+/** Writes all of `bytes` at `offset`, in chunks. */
+export async function writeFully(handle: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
+  let done = 0;
+  while (done < bytes.byteLength) {
+    const chunk = Math.min(MAX_IO_CHUNK, bytes.byteLength - done);
+    const { bytesWritten } = await handle.write(bytes, done, chunk, offset + done);
+    done += bytesWritten;
+  }
+}
+
+/** @throws WanqError NOT_FOUND, NOT_READABLE, or `tooLarge` where the file exceeds `maxBytes` */
+export async function readBounded(file: string, maxBytes: number): Promise<Uint8Array> {
+  try {
+    const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const info = await handle.stat();
+      if (!info.isFile()) {
+        throw new WanqError('NOT_READABLE', `${printable(file)} is not a regular file`, { hint: 'name a file' });
+      }
+      if (info.size > maxBytes) {
+        throw new WanqError(
+          'NOT_READABLE',
+          `${printable(file)} has ${info.size} bytes, more than the ${maxBytes} allowed`,
+        );
+      }
+      return await readFully(handle, 0, info.size);
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw fromSystemError(error, file);
+  }
+}
+
+export async function readText(file: string, maxBytes: number): Promise<string> {
+  return new TextDecoder().decode(await readBounded(file, maxBytes));
+}
+
+export async function exists(file: string): Promise<boolean> {
+  try {
+    await lstat(file);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A sibling name nobody else uses, so that a rename onto `target` stays on one file system. */
+export function temporarySibling(target: string): string {
+  const { dir, base } = path.parse(path.resolve(target));
+  return path.join(dir, `.${base}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`);
+}
+
+/**
+ * Writes a file so that after a crash it is absent, old or complete: sibling, fsync, rename, fsync of the folder.
+ * @throws WanqError NOT_WRITABLE, NO_SPACE, NOT_FOUND
+ */
+export async function writeAtomic(file: string, chunks: Iterable<Uint8Array> | string): Promise<void> {
+  const temporary = temporarySibling(file);
+  try {
+    await mkdir(path.dirname(path.resolve(file)), { recursive: true });
+    const handle = await open(temporary, 'wx');
+    try {
+      let offset = 0;
+      for (const chunk of typeof chunks === 'string' ? [new TextEncoder().encode(chunks)] : chunks) {
+        await writeFully(handle, chunk, offset);
+        offset += chunk.byteLength;
+      }
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, file);
+    await syncFolder(path.dirname(path.resolve(file)));
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw fromSystemError(error, file);
+  }
+}
+
+/**
+ * Fills a fresh sibling folder and renames it to `target`: the folder appears complete or not at all.
+ * @throws WanqError OUTPUT_EXISTS where `target` is there already
+ */
+export async function writeFolderAtomic<T>(target: string, fill: (folder: string) => Promise<T>): Promise<T> {
+  await refuseExisting(target);
+  const temporary = temporarySibling(target);
+  try {
+    await mkdir(path.dirname(temporary), { recursive: true });
+    await mkdir(temporary);
+    const result = await fill(temporary);
+    await syncTree(temporary);
+    await refuseExisting(target);
+    await rename(temporary, target);
+    await syncFolder(path.dirname(temporary));
+    return result;
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw fromSystemError(error, target);
+  }
+}
+
+/** @throws WanqError OUTPUT_EXISTS */
+export async function refuseExisting(target: string): Promise<void> {
+  if (await exists(target)) {
+    throw new WanqError('OUTPUT_EXISTS', `${printable(target)} exists already`, {
+      hint: 'name another output or remove it first; wanq never overwrites',
+    });
+  }
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, constants.O_RDONLY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function syncTree(folder: string): Promise<void> {
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    const child = path.join(folder, entry.name);
+    if (entry.isDirectory()) await syncTree(child);
+    else if (entry.isFile()) await syncFolder(child);
+  }
+  await syncFolder(folder);
+}
+
+/** Copies a file or folder, sharing blocks where the file system can; `link` makes one symbolic link instead. */
+export async function copyTree(from: string, to: string, link: boolean): Promise<void> {
+  if (link) {
+    await symlink(path.resolve(from), to);
+    return;
+  }
+  const info = await stat(from);
+  if (info.isDirectory()) {
+    await mkdir(to);
+    for (const name of await readdir(from)) await copyTree(path.join(from, name), path.join(to, name), false);
+  } else if (info.isFile()) {
+    await copyFile(from, to, constants.COPYFILE_FICLONE);
+  }
+}
+
+/** Bytes of all files below a path, following links. */
+export async function treeSize(target: string): Promise<number> {
+  const info = await stat(target);
+  if (!info.isDirectory()) return info.size;
+  let total = 0;
+  for (const name of await readdir(target)) total += await treeSize(path.join(target, name));
+  return total;
+}

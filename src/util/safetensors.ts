@@ -1,0 +1,113 @@
+import { WanqError } from '../errors.js';
+import { MAX_SAFETENSORS_HEADER_BYTES } from '../limits.js';
+import { readBounded, writeAtomic } from './files.js';
+
+/** Element types of the safetensors format that wanq reads and writes, with the array each comes in. */
+const ARRAYS = {
+  F64: Float64Array,
+  F32: Float32Array,
+  F16: Uint16Array,
+  BF16: Uint16Array,
+  I64: BigInt64Array,
+  I32: Int32Array,
+  U32: Uint32Array,
+  U8: Uint8Array,
+  I8: Int8Array,
+} as const;
+
+export type SafetensorsType = keyof typeof ARRAYS;
+
+export interface SafeTensor {
+  readonly dtype: SafetensorsType;
+  readonly shape: readonly number[];
+  readonly data: InstanceType<(typeof ARRAYS)[SafetensorsType]>;
+}
+
+export interface Safetensors {
+  readonly tensors: ReadonlyMap<string, SafeTensor>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** Files are read whole; calibration files of the 5B stay below 200 MB. */
+const MAX_FILE_BYTES = 2 ** 31;
+
+/**
+ * Reads a safetensors file, with the format's own checks: contiguous offsets without holes, spans that match shapes, string metadata.
+ * @throws WanqError SAFETENSORS_INVALID, NOT_FOUND, NOT_READABLE
+ */
+export async function readSafetensors(file: string): Promise<Safetensors> {
+  const bytes = await readBounded(file, MAX_FILE_BYTES);
+  const fail = (why: string): never => {
+    throw new WanqError('SAFETENSORS_INVALID', `${file} is not a valid .safetensors file: ${why}`);
+  };
+  if (bytes.byteLength < 8) fail('too short');
+  const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
+  if (length > MAX_SAFETENSORS_HEADER_BYTES || 8 + length > bytes.byteLength) fail('the header is too long');
+  let header: unknown;
+  try {
+    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(8, 8 + length)));
+  } catch {
+    fail('the header is not JSON');
+  }
+  if (typeof header !== 'object' || header === null || Array.isArray(header)) return fail('the header is no object');
+
+  const metadata: Record<string, string> = Object.create(null);
+  const entries: { name: string; dtype: SafetensorsType; shape: number[]; begin: number; end: number }[] = [];
+  for (const [name, value] of Object.entries(header as Record<string, unknown>)) {
+    if (name === '__metadata__') {
+      for (const [key, text] of Object.entries(value as object)) {
+        if (typeof text !== 'string') fail('metadata is not text');
+        metadata[key] = text;
+      }
+      continue;
+    }
+    const { dtype, shape, data_offsets: offsets } = value as Record<string, unknown>;
+    if (typeof dtype !== 'string' || !Object.hasOwn(ARRAYS, dtype)) return fail(`unsupported type ${String(dtype)}`);
+    if (!isCounts(shape) || !isCounts(offsets) || offsets.length !== 2) return fail('an entry is malformed');
+    const [begin, end] = offsets as [number, number];
+    const size = shape.reduce((a, b) => a * b, 1) * ARRAYS[dtype as SafetensorsType].BYTES_PER_ELEMENT;
+    if (!Number.isSafeInteger(size) || end - begin !== size) fail('a shape does not match its bytes');
+    entries.push({ name, dtype: dtype as SafetensorsType, shape, begin, end });
+  }
+  entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  const base = 8 + length;
+  let position = 0;
+  const tensors = new Map<string, SafeTensor>();
+  for (const { name, dtype, shape, begin, end } of entries) {
+    if (begin !== position) fail('tensors overlap or leave a hole');
+    position = end;
+    const copy = bytes.slice(base + begin, base + end);
+    tensors.set(name, { dtype, shape, data: new ARRAYS[dtype](copy.buffer) });
+  }
+  if (base + position !== bytes.byteLength) fail('its length does not match the header');
+  return { tensors, metadata };
+}
+
+function isCounts(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);
+}
+
+/** Writes a safetensors file atomically. The same content gives the same bytes: entries are sorted by name. */
+export async function writeSafetensors(file: string, { tensors, metadata }: Safetensors): Promise<void> {
+  const names = [...tensors.keys()].sort();
+  const header: Record<string, unknown> = {};
+  const keys = Object.keys(metadata).sort();
+  if (keys.length > 0) header.__metadata__ = Object.fromEntries(keys.map((key) => [key, metadata[key]]));
+  let offset = 0;
+  const parts: Uint8Array[] = [];
+  // Wide types first keeps every tensor aligned to its element size.
+  const width = (name: string): number => (tensors.get(name) as SafeTensor).data.BYTES_PER_ELEMENT;
+  for (const name of names.sort((a, b) => width(b) - width(a))) {
+    const { dtype, shape, data } = tensors.get(name) as SafeTensor;
+    header[name] = { dtype, shape, data_offsets: [offset, offset + data.byteLength] };
+    offset += data.byteLength;
+    parts.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+  let text = JSON.stringify(header);
+  const encoder = new TextEncoder();
+  text += ' '.repeat((8 - (encoder.encode(text).byteLength % 8)) % 8);
+  const json = encoder.encode(text);
+  const prefix = new Uint8Array(8);
+  new DataView(prefix.buffer).setBigUint64(0, BigInt(json.byteLength), true);
+  await writeAtomic(file, [prefix, json, ...parts]);
+}
