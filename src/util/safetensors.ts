@@ -20,7 +20,15 @@ export type SafetensorsType = keyof typeof ARRAYS;
 export interface SafeTensor {
   readonly dtype: SafetensorsType;
   readonly shape: readonly number[];
-  readonly data: InstanceType<(typeof ARRAYS)[SafetensorsType]>;
+  readonly data:
+    | Float64Array
+    | Float32Array
+    | Uint16Array
+    | BigInt64Array
+    | Int32Array
+    | Uint32Array
+    | Uint8Array
+    | Int8Array;
 }
 
 export interface Safetensors {

@@ -54,7 +54,7 @@ afterAll(() => host.close());
 const tensor = (index: number, name: string) => {
   const found = golden.tensors.get(`${index}.${name}`);
   if (!found) throw new Error(`no ${index}.${name} in the golden file`);
-  return found as { shape: number[]; data: Float32Array };
+  return { shape: found.shape, data: found.data as Float32Array };
 };
 
 function relativeError(actual: Float32Array, expected: Float32Array): number {
@@ -92,7 +92,7 @@ describe.each([0, 1, 2, 3])("diffusers' golden run %i", (index) => {
         : schedulerFrom({ _class_name: 'FlowMatchEulerDiscreteScheduler', shift: 5 }, 'test');
     const scheduler = makeScheduler(c.steps);
     expect(scheduler.timesteps).toEqual(c.timesteps);
-    scheduler.sigmas.forEach((sigma, i) => expect(sigma).toBeCloseTo(c.sigmas[i] as number, 6));
+    for (const [i, sigma] of scheduler.sigmas.entries()) expect(sigma).toBeCloseTo(c.sigmas[i] as number, 6);
 
     const noise = tensor(index, 'noise');
     const [channels, frames, height, width] = noise.shape as [number, number, number, number];

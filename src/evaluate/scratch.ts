@@ -1,0 +1,30 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { aligned, asBytes } from '../ir/tensor.js';
+
+/** A temporary folder for what one model's run leaves for the other's: at 5B size a trajectory does not fit into memory. */
+export class Scratch {
+  readonly folder: string;
+
+  private constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  static async open(): Promise<Scratch> {
+    return new Scratch(await mkdtemp(path.join(tmpdir(), 'wanq-eval-')));
+  }
+
+  async put(key: string, values: Float32Array): Promise<void> {
+    await writeFile(path.join(this.folder, `${key}.f32`), asBytes(values));
+  }
+
+  async get(key: string): Promise<Float32Array> {
+    const { buffer, byteOffset, byteLength } = aligned(await readFile(path.join(this.folder, `${key}.f32`)), 4);
+    return new Float32Array(buffer, byteOffset, byteLength / 4);
+  }
+
+  async close(): Promise<void> {
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}

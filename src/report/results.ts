@@ -1,0 +1,112 @@
+import { z } from 'zod';
+import { printable, WanqError } from '../errors.js';
+import { readJson } from '../util/json.js';
+
+/** Version of results.json. Readers refuse another one. */
+export const RESULTS_SCHEMA = 1;
+
+/** A measured number. JSON has no infinities; they travel as text. null: not measured, and `note` says why. */
+const figure = z
+  .union([z.number(), z.enum(['Infinity', '-Infinity', 'NaN']), z.null()])
+  .transform((value) => (typeof value === 'string' ? Number(value) : value));
+
+const metric = z.strictObject({
+  value: figure,
+  unit: z.string(),
+  /** Which way is better; null where neither is. */
+  better: z.enum(['lower', 'higher']).nullable(),
+  /** Samples it was taken over. */
+  n: z.int().nonnegative(),
+  note: z.string().optional(),
+});
+
+const modelFacts = z.strictObject({
+  path: z.string(),
+  /** `wanq` fingerprint of the transformer. */
+  fingerprint: z.string(),
+  transformerBytes: z.number(),
+  /** Execution provider that ran the transformer. */
+  provider: z.string(),
+  /** Largest resident set of the process that ran it, bytes. */
+  peakBytes: z.number(),
+  /** Median wall time of one forward, ms. */
+  forwardMs: z.number(),
+});
+
+export const resultsSchema = z.strictObject({
+  schema: z.literal(RESULTS_SCHEMA),
+  createdAt: z.string(),
+  wanqVersion: z.string(),
+  runtimeVersion: z.string(),
+  nodeVersion: z.string(),
+  platform: z.string(),
+  settings: z.strictObject({
+    prompts: z.int(),
+    seedsPerPrompt: z.int(),
+    seed: z.int(),
+    steps: z.int(),
+    guidance: z.number(),
+    negativePrompt: z.string(),
+    scheduler: z.string(),
+    /** [channels, frames, height, width] */
+    latents: z.array(z.int()),
+    sigmas: z.array(z.number()),
+    /** Where the clips of the re-noising test come from: a file, or the reference model's own latents. */
+    clips: z.string(),
+    features: z.string().nullable(),
+    noiseFloor: z.string(),
+  }),
+  reference: modelFacts,
+  quantized: modelFacts,
+  metrics: z.record(z.string(), metric),
+  psnrDrop: z.array(
+    z.strictObject({ prompt: z.string(), sigma: z.number(), reference: figure, quantized: figure, drop: figure }),
+  ),
+  steps: z.array(
+    z.strictObject({
+      step: z.int(),
+      timestep: z.number(),
+      branch: z.enum(['cond', 'uncond']),
+      sqnr: figure,
+      cosine: figure,
+      relativeError: figure,
+    }),
+  ),
+  videos: z.array(
+    z.strictObject({
+      prompt: z.string(),
+      seed: z.int(),
+      psnr: figure,
+      ssim: figure,
+      floorPsnr: figure,
+      floorSsim: figure,
+      /** Strip of frames, relative to results.json. */
+      strip: z.string().nullable(),
+    }),
+  ),
+});
+
+export type Results = z.infer<typeof resultsSchema>;
+export type Metric = z.infer<typeof metric>;
+
+/** @throws WanqError RESULTS_INVALID, NOT_FOUND */
+export async function readResults(file: string): Promise<Results> {
+  const { schema } = await readJson(file, z.looseObject({ schema: z.unknown() }), 'RESULTS_INVALID');
+  if (schema !== RESULTS_SCHEMA) {
+    throw new WanqError(
+      'RESULTS_INVALID',
+      `${printable(file)} has results schema ${printable(String(schema), 20)}; this wanq reads ${RESULTS_SCHEMA}`,
+      { hint: 'run `wanq eval` again' },
+    );
+  }
+  return readJson(file, resultsSchema as z.ZodType<Results>, 'RESULTS_INVALID');
+}
+
+export function resultsToJson(results: Results): string {
+  const text = JSON.stringify(
+    results,
+    (_, value) => (typeof value === 'number' && !Number.isFinite(value) ? String(value) : value),
+    2,
+  );
+  return `${text}\n`;
+}
