@@ -53,6 +53,8 @@ export interface CalibrationProgress {
   /** Transformer calls done in this run, resumed ones left out, and to do in this run. */
   readonly forwards: number;
   readonly totalForwards: number;
+  /** Largest resident set of the runtime's process so far, bytes. */
+  readonly peakBytes: number;
 }
 
 export interface CalibrationSummary {
@@ -251,7 +253,11 @@ class CalibrationRun {
       guidance,
       predict: async (input, { step, branch }) => {
         signal?.throwIfAborted();
-        const { velocity, extra } = await denoiser.predict(input, this.#jitter(index, step, branch), fetches);
+        const { velocity, extra, peakBytes } = await denoiser.predict(
+          input,
+          this.#jitter(index, step, branch),
+          fetches,
+        );
         const bucket = bucketOf(scheduler.sigmas[step] as number, this.#options.buckets);
         outputs.forEach(({ min, max, sample }, i) => {
           const floats = (name: string): Float32Array => toFloat32(extra[name] as HostTensor);
@@ -265,6 +271,7 @@ class CalibrationRun {
           steps,
           forwards: this.forwards,
           totalForwards: this.#total,
+          peakBytes,
         });
         return velocity;
       },

@@ -27,6 +27,8 @@ export interface DenoiserOutput {
   /** Other graph outputs that were asked for. */
   readonly extra: Readonly<Record<string, HostTensor>>;
   readonly ms: number;
+  /** Largest resident set of the runtime's process so far, bytes. */
+  readonly peakBytes: number;
 }
 
 /** A transformer session, fed by the types and ranks its graph declares. */
@@ -58,7 +60,7 @@ export class Denoiser {
     fetches: readonly string[] = [],
   ): Promise<DenoiserOutput> {
     const s = this.#signature;
-    const { outputs, ms } = await this.session.run(
+    const { outputs, ms, peakBytes } = await this.session.run(
       {
         ...feeds,
         [s.latents.name]: fromFloat32(latents, latentDims(shape), s.latents.dtype),
@@ -74,7 +76,7 @@ export class Denoiser {
       });
     }
     const extra = Object.fromEntries(fetches.map((name) => [name, outputs[name] as HostTensor]));
-    return { velocity, extra, ms };
+    return { velocity, extra, ms, peakBytes };
   }
 
   /** [B] for most exports; [B, tokens] where they keep diffusers' expand_timesteps. */

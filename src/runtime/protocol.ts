@@ -47,6 +47,8 @@ export interface RunResult {
   readonly outputs: Readonly<Record<string, HostTensor>>;
   /** Wall time of the run inside the worker, ms. */
   readonly ms: number;
+  /** Largest resident set of the worker so far, bytes. */
+  readonly peakBytes: number;
 }
 
 export interface WorkerStatus {

@@ -53,7 +53,7 @@ async function run(request: Extract<Request, { kind: 'run' }>): Promise<RunResul
   const ms = performance.now() - start;
   const outputs = Object.fromEntries(request.fetches.map((name) => [name, fromOrt(results[name] as ort.Tensor)]));
   for (const tensor of Object.values(results)) tensor.dispose();
-  return { outputs, ms };
+  return { outputs, ms, peakBytes: peakBytes() };
 }
 
 function toOrt({ dtype, dims, data }: HostTensor): ort.Tensor {
@@ -75,12 +75,16 @@ function fromOrt(tensor: ort.Tensor): HostTensor {
   return { dtype: tensor.type as 'float32', dims: tensor.dims, data };
 }
 
+function peakBytes(): number {
+  return process.resourceUsage().maxRSS * 1024;
+}
+
 function status(): WorkerStatus {
   const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json') as { version: string };
   return {
     runtimeVersion: version,
     backends: ort.listSupportedBackends().map(({ name }) => name),
-    peakBytes: process.resourceUsage().maxRSS * 1024,
+    peakBytes: peakBytes(),
   };
 }
 

@@ -1,13 +1,16 @@
 import type { CenteredBins } from '../histogram.js';
 import { type Choice, prefixSums, searchThreshold, type Window } from './window.js';
 
-/** A window must keep this share of the samples: KL alone over-clips tensors that are mostly near zero (GELU, ReLU). */
-const MIN_KEPT = 0.999;
+/**
+ * A window must keep this share of the samples. KL alone over-clips: the few large activations of a video transformer carry its output (on
+ * the micro pipeline, scheme ffn, S8: 31.4 dB SQNR with 0.999 here, 36.5 with 0.9999, 37.7 with 0.99999; min-max reaches 37.4).
+ */
+const MIN_KEPT = 0.99999;
 
 /**
  * Entropy calibration after S. Migacz, "8-bit Inference with TensorRT" (GTC 2017, s7310).
  *
- * Candidates are the windows of n >= L bins that keep at least 99.9 % of the samples. The bin at zero counts no more than the larger of its
+ * Candidates are the windows of n >= L bins that keep at least 99.999 % of the samples. The bin at zero counts no more than the larger of its
  * neighbours: exact zeros (ReLU, padding) lose nothing under any threshold, and their peak would otherwise buy finer steps with
  * clipped tails. For a window, with counts c and total N:
  * - P: the counts in the window; what lies outside is added to the window's end bins (clipping puts it there).

@@ -1,0 +1,60 @@
+import { WanqError } from '../errors.js';
+
+/** What a command may touch of the process it runs in. `process` itself fits. */
+export interface Io {
+  readonly stdout: NodeJS.WritableStream & { readonly isTTY?: boolean };
+  readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean };
+  readonly env: Readonly<Record<string, string | undefined>>;
+  cwd(): string;
+  on(event: 'SIGINT' | 'SIGTERM', listener: () => void): unknown;
+  off(event: 'SIGINT' | 'SIGTERM', listener: () => void): unknown;
+}
+
+/** One run of a command: its streams, and the signal that ends it. */
+export interface Context {
+  readonly io: Io;
+  readonly signal: AbortSignal;
+  readonly quiet: boolean;
+  readonly json: boolean;
+  /** Prints to stdout: results, nothing else. */
+  print(text: string): void;
+  /** Prints a line for people to stderr, unless --quiet. */
+  say(text: string): void;
+}
+
+export function createContext(io: Io, signal: AbortSignal, flags: { quiet: boolean; json: boolean }): Context {
+  return {
+    io,
+    signal,
+    ...flags,
+    print: (text) => {
+      io.stdout.write(`${text}\n`);
+    },
+    say: (text) => {
+      if (!flags.quiet) io.stderr.write(`${text}\n`);
+    },
+  };
+}
+
+/** Turns Ctrl-C and SIGTERM into an abort, said at once; a second one ends the process without waiting for anything. */
+export function catchInterrupts(io: Io): { signal: AbortSignal; release(): void } {
+  const controller = new AbortController();
+  const onSignal = (): void => {
+    if (controller.signal.aborted) process.exit(130);
+    io.stderr.write('\ninterrupted: stopping\n');
+    controller.abort(
+      new WanqError('INTERRUPTED', 'interrupted', {
+        hint: 'run the same command again to go on from the last checkpoint',
+      }),
+    );
+  };
+  io.on('SIGINT', onSignal);
+  io.on('SIGTERM', onSignal);
+  return {
+    signal: controller.signal,
+    release: () => {
+      io.off('SIGINT', onSignal);
+      io.off('SIGTERM', onSignal);
+    },
+  };
+}

@@ -1,0 +1,42 @@
+import { CommanderError } from 'commander';
+import { ExitCode, printable, WanqError } from '../errors.js';
+import { catchInterrupts, type Io } from './context.js';
+import { makeProgram } from './program.js';
+
+/**
+ * Runs the command line.
+ * @param argv arguments after `node wanq`
+ * @returns the exit code; never throws and never ends the process
+ */
+export async function main(argv: readonly string[], io: Io): Promise<number> {
+  const interrupts = catchInterrupts(io);
+  // A closed pipe (`wanq ... | head`) is the reader's choice, not an error.
+  const onPipeError = (error: NodeJS.ErrnoException): void => {
+    if (error.code !== 'EPIPE') throw error;
+  };
+  io.stdout.on('error', onPipeError);
+  const outcome: { code: number } = { code: ExitCode.ok };
+  try {
+    await makeProgram(io, interrupts.signal, outcome).parseAsync(argv, { from: 'user' });
+    return outcome.code;
+  } catch (error) {
+    return report(error, io);
+  } finally {
+    interrupts.release();
+    io.stdout.off('error', onPipeError);
+  }
+}
+
+function report(error: unknown, io: Io): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+  if (error instanceof WanqError) {
+    const hint = error.hint === undefined ? '' : `: ${error.hint}`;
+    io.stderr.write(`wanq: ${printable(`${error.message}${hint}`, 1000)} [${error.code}]\n`);
+    return error.exitCode;
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  io.stderr.write(`wanq: unexpected error: ${printable(text)} [INTERNAL]\n`);
+  if (io.env.WANQ_DEBUG) io.stderr.write(`${error instanceof Error ? error.stack : text}\n`);
+  else io.stderr.write('this is a bug in wanq; WANQ_DEBUG=1 shows where\n');
+  return ExitCode.runtime;
+}

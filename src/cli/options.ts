@@ -1,0 +1,60 @@
+import { InvalidArgumentError, Option } from 'commander';
+import { MAX_STEPS } from '../limits.js';
+import { DEVICE_NAMES } from '../runtime/providers.js';
+
+/** A whole number in [least, most]. */
+export function integer(least: number, most: number = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^-?\d+$/.test(text.trim()) || value < least || value > most) {
+      throw new InvalidArgumentError(`Give a whole number from ${least} to ${most}.`);
+    }
+    return value;
+  };
+}
+
+/** A number in [least, most]. */
+export function number(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !Number.isFinite(value) || value < least || value > most) {
+      throw new InvalidArgumentError(`Give a number from ${least} to ${most}.`);
+    }
+    return value;
+  };
+}
+
+/** Comma-separated numbers in (least, most). */
+export function numbersBetween(least: number, most: number): (text: string) => number[] {
+  return (text) =>
+    text.split(',').map((part) => {
+      const value = Number(part);
+      if (part.trim() === '' || !(value > least && value < most)) {
+        throw new InvalidArgumentError(`Give numbers between ${least} and ${most}, separated by commas.`);
+      }
+      return value;
+    });
+}
+
+const MAX_SEED = 2 ** 32 - 1;
+
+/** Options that calibrate and eval share: how videos are made. */
+export function samplingOptions(defaults: { seed: number }): Option[] {
+  return [
+    new Option('--prompts <file>', 'prompts, one a line').makeOptionMandatory(),
+    new Option('--negative-prompt <text>', 'prompt of the unconditional branch').default(''),
+    new Option('--steps <n>', 'denoising steps').argParser(integer(1, MAX_STEPS)).default(50),
+    new Option('--guidance <scale>', 'classifier-free guidance scale; 1 runs the prompt alone')
+      .argParser(number(0, 100))
+      .default(5),
+    new Option('--seed <n>', 'seed of the first noise, as torch CPU generators count')
+      .argParser(integer(0, MAX_SEED))
+      .default(defaults.seed),
+    new Option('--frames <n>', 'frames of a video (default: what the VAE decoder fixes, else 121)').argParser(
+      integer(1),
+    ),
+    new Option('--height <n>', 'pixels (default: what the VAE decoder fixes, else 704)').argParser(integer(1)),
+    new Option('--width <n>', 'pixels (default: what the VAE decoder fixes, else 1280)').argParser(integer(1)),
+    new Option('--device <name>', 'where models run').choices(DEVICE_NAMES).default('auto').env('WANQ_DEVICE'),
+  ];
+}

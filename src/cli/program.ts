@@ -1,0 +1,62 @@
+import { Command } from 'commander';
+import { VERSION } from '../version.js';
+import { calibrateCommand } from './commands/calibrate.js';
+import { evalCommand } from './commands/eval.js';
+import { gateCommand } from './commands/gate.js';
+import { inspectCommand } from './commands/inspect.js';
+import { quantizeCommand } from './commands/quantize.js';
+import { applyConfig } from './config.js';
+import { type Context, createContext, type Io } from './context.js';
+
+/** What commander made of a command line. */
+export interface Invocation {
+  readonly positional: readonly string[];
+  /** Options by camel-cased name, as the command declared them; each command casts them to what it declared. */
+  readonly flags: Readonly<Record<string, unknown>>;
+}
+
+/** A command: its flags, and what it does with them. Returns an exit code if it is not 0. */
+export interface CommandModule {
+  readonly define: (command: Command) => Command;
+  readonly run: (context: Context, invocation: Invocation) => Promise<number | undefined>;
+}
+
+const COMMANDS: readonly CommandModule[] = [
+  inspectCommand,
+  calibrateCommand,
+  quantizeCommand,
+  evalCommand,
+  gateCommand,
+];
+
+export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number }): Command {
+  const program = new Command('wanq')
+    .description(
+      'INT8 quantization of the Wan2.2 text-to-video ONNX pipeline, with the quality loss measured and gated',
+    )
+    .version(VERSION)
+    .option('-q, --quiet', 'no progress and no hints on stderr')
+    .option('--json', 'results as JSON on stdout, nothing else')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stderr.write(text),
+      outputError: (text, write) => write(text.replace(/^error: /, 'wanq: ').replace(/\n+$/, ' [USAGE]\n')),
+    })
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 ok, 1 gate failed, 2 usage, 3 model, 4 runtime, 5 files or resources, 130 interrupted.',
+    );
+  for (const { define, run } of COMMANDS) {
+    const command = define(program.createCommand()).copyInheritedSettings(program);
+    command.action(async () => {
+      await applyConfig(command, io.cwd());
+      const { quiet = false, json = false } = program.opts<{ quiet?: boolean; json?: boolean }>();
+      const context = createContext(io, signal, { quiet, json });
+      outcome.code = (await run(context, { positional: command.args, flags: command.opts() })) ?? 0;
+    });
+    program.addCommand(command);
+  }
+  return program;
+}

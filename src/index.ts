@@ -1,0 +1,26 @@
+/** The library: what the `wanq` command calls, as functions over plain options. */
+export {
+  type CalibrateOptions,
+  type CalibrationProgress,
+  type CalibrationSummary,
+  calibrate,
+} from './calibrate/calibrate.js';
+export { type Calibration, type CalibrationIdentity, readCalibration } from './calibrate/file.js';
+export { type ErrorCode, ExitCode, WanqError } from './errors.js';
+export {
+  type EvaluateOptions,
+  type EvaluationProgress,
+  evaluate,
+  NOISE_FLOORS,
+  type NoiseFloor,
+} from './evaluate/evaluate.js';
+export { type Check, judge, type Verdict } from './gate/judge.js';
+export { DEFAULT_RULES, type Rule, readRules } from './gate/rules.js';
+export { THRESHOLD_METHODS, type ThresholdMethod } from './numerics/thresholds/index.js';
+export { readPrompts } from './pipeline/prompts.js';
+export type { PlanRow, QuantPlan } from './quantize/plan.js';
+export { planPipeline, type QuantizeOptions, type QuantizeSummary, quantize } from './quantize/quantize.js';
+export { SCHEMES, type Scheme } from './quantize/scheme.js';
+export { TARGETS, type Target } from './quantize/target.js';
+export { markdownReport } from './report/markdown.js';
+export { type Metric, type Results, readResults, resultsToJson } from './report/results.js';

@@ -1,0 +1,45 @@
+import type { Metric } from './results.js';
+
+/** Metrics in the order people read them, with what they are called. */
+export const METRIC_TITLES: Readonly<Record<string, string>> = {
+  psnr_drop: 'PSNR drop on re-noised clips',
+  psnr_drop_max: 'largest drop of a clip and sigma',
+  fvd_growth: 'FVD growth',
+  fvd_reference: 'FVD, reference model',
+  fvd_quantized: 'FVD, quantized model',
+  sqnr: 'teacher-forced SQNR',
+  sqnr_min: 'teacher-forced SQNR, worst step',
+  cosine_min: 'teacher-forced cosine, worst step',
+  psnr: 'free-running PSNR, mean',
+  psnr_median: 'free-running PSNR, median',
+  psnr_floor: 'noise floor PSNR, mean',
+  ssim: 'free-running SSIM',
+  ssim_floor: 'noise floor SSIM',
+  size_ratio: 'transformer bytes on disk',
+  memory_ratio: 'peak memory',
+  latency_ratio: 'latency of a forward',
+  int8_speed_bound: 'speed-up bound at 2x INT8',
+};
+
+/** @returns a figure with its unit; what was not measured as a dash */
+export function formatMetric({ value, unit }: Pick<Metric, 'value' | 'unit'>): string {
+  if (value === null) return '-';
+  const digits = unit === 'dB' || unit === '%' ? 2 : 4;
+  const figure = Number.isFinite(value) ? value.toFixed(digits) : String(value);
+  return unit === '' ? figure : `${figure} ${unit}`;
+}
+
+/** Decimal units, as disks are sold. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  const power = Math.min(units.length - 1, bytes < 1000 ? 0 : Math.floor(Math.log10(bytes) / 3));
+  return `${(bytes / 1000 ** power).toFixed(power === 0 ? 0 : 2)} ${units[power]}`;
+}
+
+/** 1:02:03, or 2:03 below an hour. */
+export function formatDuration(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  const two = (value: number): string => String(value).padStart(2, '0');
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}

@@ -1,0 +1,105 @@
+import type { Verdict } from '../gate/judge.js';
+import { mean } from '../numerics/stats.js';
+import { formatBytes, formatMetric, METRIC_TITLES } from './format.js';
+import type { Results } from './results.js';
+import { DIFFERENCE_GAIN } from './strip.js';
+
+/** The report for people who open the folder on a code host: verdict first, then every figure, then how it was made. */
+export function markdownReport(results: Results, verdict: Verdict): string {
+  const { settings, reference, quantized } = results;
+  return [
+    `# ${verdict.passed ? 'Passed' : 'Failed'}: INT8 against reference`,
+    ...verdict.checks.map(({ passed, message, rule }) => `- ${mark(passed, rule.level)} ${text(message)}`),
+    '',
+    '## Figures',
+    table(
+      ['metric', 'value', 'n', 'note'],
+      Object.entries(METRIC_TITLES).flatMap(([name, title]) => {
+        const metric = results.metrics[name];
+        return metric ? [[`${title} (\`${name}\`)`, formatMetric(metric), String(metric.n), metric.note ?? '']] : [];
+      }),
+    ),
+    '',
+    'Free-running PSNR says how far two chains diverge, not how good either is: read it beside its noise floor, which is what rounding the ' +
+      'reference model to FP16 does to the same seeds.',
+    '',
+    '## Models',
+    table(
+      ['', 'reference', 'quantized'],
+      [
+        ['folder', reference.path, quantized.path],
+        ['transformer on disk', formatBytes(reference.transformerBytes), formatBytes(quantized.transformerBytes)],
+        ['peak memory of its process', formatBytes(reference.peakBytes), formatBytes(quantized.peakBytes)],
+        ['median forward', `${reference.forwardMs.toFixed(1)} ms`, `${quantized.forwardMs.toFixed(1)} ms`],
+        ['execution provider', reference.provider, quantized.provider],
+      ],
+    ),
+    '',
+    '## PSNR drop by noise level',
+    table(
+      ['sigma', 'reference', 'quantized', 'drop'],
+      settings.sigmas.map((sigma) => {
+        const rows = results.psnrDrop.filter((row) => row.sigma === sigma);
+        const average = (key: 'reference' | 'quantized' | 'drop'): string =>
+          formatMetric({ value: mean(rows.map((row) => row[key] ?? Number.NaN)), unit: 'dB' });
+        return [String(sigma), average('reference'), average('quantized'), average('drop')];
+      }),
+    ),
+    '',
+    '## Teacher-forced error by step',
+    table(
+      ['step', 'timestep', 'branch', 'SQNR', 'cosine', 'relative error'],
+      results.steps.map(({ step, timestep, branch, sqnr, cosine, relativeError }) => [
+        String(step + 1),
+        timestep.toFixed(1),
+        branch,
+        formatMetric({ value: sqnr, unit: 'dB' }),
+        (cosine ?? Number.NaN).toFixed(6),
+        (relativeError ?? Number.NaN).toExponential(2),
+      ]),
+    ),
+    '',
+    '## Videos',
+    table(
+      ['prompt', 'seed', 'PSNR', 'SSIM', 'floor PSNR', 'floor SSIM'],
+      results.videos.map(({ prompt, seed, psnr, ssim, floorPsnr, floorSsim }) => [
+        prompt,
+        String(seed),
+        formatMetric({ value: psnr, unit: 'dB' }),
+        formatMetric({ value: ssim, unit: '' }),
+        formatMetric({ value: floorPsnr, unit: 'dB' }),
+        formatMetric({ value: floorSsim, unit: '' }),
+      ]),
+    ),
+    '',
+    ...results.videos.flatMap(({ prompt, strip }) =>
+      strip === null
+        ? []
+        : [`**${text(prompt)}**`, '', `![reference, quantized, difference x ${DIFFERENCE_GAIN}](${strip})`, ''],
+    ),
+    '## How it was made',
+    `${settings.prompts} prompts x ${settings.seedsPerPrompt} seeds from ${settings.seed}, ${settings.steps} steps of ${text(settings.scheduler)}, ` +
+      `guidance ${settings.guidance}, latents ${settings.latents.join(' x ')}, clips: ${text(settings.clips)}, features: ` +
+      `${text(settings.features ?? 'none')}, noise floor: ${settings.noiseFloor}. wanq ${results.wanqVersion}, onnxruntime-node ` +
+      `${results.runtimeVersion}, Node ${results.nodeVersion}, ${results.platform}, ${results.createdAt}.`,
+    '',
+  ].join('\n');
+}
+
+function mark(passed: boolean, level: string): string {
+  return passed ? '✅' : level === 'warn' ? '⚠️' : '❌';
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.map(text).join(' | ')} |`;
+  return [line(head), `|${' --- |'.repeat(head.length)}`, ...rows.map(line)].join('\n');
+}
+
+/** Prompts and paths are other people's text: no Markdown cell breaks, no HTML. */
+function text(value: string): string {
+  return value
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll('|', '\\|')
+    .replace(/[\r\n]+/g, ' ');
+}
