@@ -8,7 +8,7 @@ const root = path.resolve(fileURLToPath(new URL('..', import.meta.url)));
 const inRoot = (...parts) => path.join(root, ...parts);
 const micro = 'fixtures/micro-wan';
 const out = 'reports/demo';
-const sampling = ['--steps', '20', '--guidance', '5'];
+const sampling = ['--steps', '20', '--guidance', '3'];
 
 rmSync(inRoot(out), { recursive: true, force: true });
 const steps = [

@@ -7,13 +7,8 @@ export {
 } from './calibrate/calibrate.js';
 export { type Calibration, type CalibrationIdentity, readCalibration } from './calibrate/file.js';
 export { type ErrorCode, ExitCode, WanqError } from './errors.js';
-export {
-  type EvaluateOptions,
-  type EvaluationProgress,
-  evaluate,
-  NOISE_FLOORS,
-  type NoiseFloor,
-} from './evaluate/evaluate.js';
+export { evaluate } from './evaluate/evaluate.js';
+export { type EvaluateOptions, type EvaluationProgress, NOISE_FLOORS, type NoiseFloor } from './evaluate/options.js';
 export { type Check, judge, type Verdict } from './gate/judge.js';
 export { DEFAULT_RULES, type Rule, readRules } from './gate/rules.js';
 export { THRESHOLD_METHODS, type ThresholdMethod } from './numerics/thresholds/index.js';

@@ -1,25 +1,13 @@
 import { Command } from 'commander';
 import { VERSION } from '../version.js';
+import type { CommandModule } from './command.js';
 import { calibrateCommand } from './commands/calibrate.js';
 import { evalCommand } from './commands/eval.js';
 import { gateCommand } from './commands/gate.js';
 import { inspectCommand } from './commands/inspect.js';
 import { quantizeCommand } from './commands/quantize.js';
 import { applyConfig } from './config.js';
-import { type Context, createContext, type Io } from './context.js';
-
-/** What commander made of a command line. */
-export interface Invocation {
-  readonly positional: readonly string[];
-  /** Options by camel-cased name, as the command declared them; each command casts them to what it declared. */
-  readonly flags: Readonly<Record<string, unknown>>;
-}
-
-/** A command: its flags, and what it does with them. Returns an exit code if it is not 0. */
-export interface CommandModule {
-  readonly define: (command: Command) => Command;
-  readonly run: (context: Context, invocation: Invocation) => Promise<number | undefined>;
-}
+import { createContext, type Io } from './context.js';
 
 const COMMANDS: readonly CommandModule[] = [
   inspectCommand,
@@ -42,7 +30,13 @@ export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number
     .configureOutput({
       writeOut: (text) => io.stdout.write(text),
       writeErr: (text) => io.stderr.write(text),
-      outputError: (text, write) => write(text.replace(/^error: /, 'wanq: ').replace(/\n+$/, ' [USAGE]\n')),
+      outputError: (text, write) =>
+        write(
+          `wanq: ${text
+            .replace(/^error: /, '')
+            .trim()
+            .replace(/\s*\n\s*/g, ' ')} [USAGE]\n`,
+        ),
     })
     .addHelpText(
       'after',

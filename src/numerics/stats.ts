@@ -27,6 +27,16 @@ export function difference(reference: ArrayLike<number>, other: ArrayLike<number
   return { signal, noise, other: power, product };
 }
 
+/** The difference of two signals laid end to end. */
+export function addDifferences(a: Difference, b: Difference): Difference {
+  return {
+    signal: a.signal + b.signal,
+    noise: a.noise + b.noise,
+    other: a.other + b.other,
+    product: a.product + b.product,
+  };
+}
+
 /** Signal to quantization noise ratio, dB; Infinity for equal signals. */
 export function sqnr({ signal, noise }: Difference): number {
   return noise === 0 ? Number.POSITIVE_INFINITY : 10 * Math.log10(signal / noise);

@@ -15,76 +15,80 @@ export interface Video {
   readonly width: number;
 }
 
-interface GraphEnds {
+/** One half of the autoencoder, loaded. */
+interface VaeHalf {
+  readonly session: Session;
   readonly input: string;
   readonly dtype: string | null;
   readonly output: string;
+  readonly config: VaeConfig;
 }
 
-async function graphEnds(file: string): Promise<GraphEnds> {
+async function openHalf(
+  component: 'vae_decoder' | 'vae_encoder',
+  need: string,
+  folder: PipelineFolder,
+  host: RuntimeHost,
+  options: SessionOptions,
+): Promise<VaeHalf> {
+  const file = await folder.require(component, need);
+  const config = await folder.vaeConfig();
   const loaded = await loadModel(file);
   await loaded.close();
   const [input] = loaded.model.graph.inputs;
   const [output] = loaded.model.graph.outputs;
   if (!input || !output) throw new WanqError('MODEL_INVALID', `${file} has no input or no output`);
-  return { input: input.name, dtype: input.dtype, output: output.name };
+  const session = await host.createSession({ path: file }, options);
+  return { session, input: input.name, dtype: input.dtype, output: output.name, config };
+}
+
+async function runHalf(
+  { session, input, dtype, output }: VaeHalf,
+  data: Float32Array,
+  dims: number[],
+): Promise<HostTensor> {
+  const { outputs } = await session.run({ [input]: fromFloat32(data, dims, dtype) }, [output]);
+  return outputs[output] as HostTensor;
 }
 
 /** Latents to video: AutoencoderKLWan's decoder. */
 export class VaeDecoder {
-  readonly #session: Session;
-  readonly #ends: GraphEnds;
-  readonly #config: VaeConfig;
+  readonly #half: VaeHalf;
 
-  private constructor(session: Session, ends: GraphEnds, config: VaeConfig) {
-    this.#session = session;
-    this.#ends = ends;
-    this.#config = config;
+  private constructor(half: VaeHalf) {
+    this.#half = half;
   }
 
+  /** @throws WanqError PIPELINE_INVALID, MODEL_INVALID, RUNTIME_FAILED */
   static async open(folder: PipelineFolder, host: RuntimeHost, options: SessionOptions): Promise<VaeDecoder> {
-    const file = await folder.require('vae_decoder', 'decoding latents');
-    const config = await folder.vaeConfig();
-    return new VaeDecoder(await host.createSession({ path: file }, options), await graphEnds(file), config);
+    return new VaeDecoder(await openHalf('vae_decoder', 'decoding latents', folder, host, options));
   }
 
   /** @param latents normalised, as the transformer sees them: `[channels, frames, height, width]` */
   async decode(latents: Float32Array, shape: LatentShape): Promise<Video> {
-    const { input, dtype, output } = this.#ends;
-    const scaled = rescale(latents, this.#config, (x, mean, std) => x * std + mean);
-    const { outputs } = await this.#session.run({ [input]: fromFloat32(scaled, latentDims(shape), dtype) }, [output]);
-    return toVideo(outputs[output] as HostTensor);
+    const scaled = rescale(latents, this.#half.config, (x, mean, std) => x * std + mean);
+    return toVideo(await runHalf(this.#half, scaled, latentDims(shape)));
   }
 }
 
 /** Video to latents: the mean of AutoencoderKLWan's encoder. */
 export class VaeEncoder {
-  readonly #session: Session;
-  readonly #ends: GraphEnds;
-  readonly #config: VaeConfig;
+  readonly #half: VaeHalf;
 
-  private constructor(session: Session, ends: GraphEnds, config: VaeConfig) {
-    this.#session = session;
-    this.#ends = ends;
-    this.#config = config;
+  private constructor(half: VaeHalf) {
+    this.#half = half;
   }
 
+  /** @throws WanqError PIPELINE_INVALID, MODEL_INVALID, RUNTIME_FAILED */
   static async open(folder: PipelineFolder, host: RuntimeHost, options: SessionOptions): Promise<VaeEncoder> {
-    const file = await folder.require('vae_encoder', 'measuring on your own clips');
-    const config = await folder.vaeConfig();
-    return new VaeEncoder(await host.createSession({ path: file }, options), await graphEnds(file), config);
+    return new VaeEncoder(await openHalf('vae_encoder', 'measuring on your own clips', folder, host, options));
   }
 
   /** @returns normalised latents, `[channels, frames, height, width]` */
   async encode(video: Video): Promise<Float32Array> {
-    const { input, dtype, output } = this.#ends;
-    const { frames, height, width } = video;
-    const pixels = toSigned(video);
-    const { outputs } = await this.#session.run(
-      { [input]: fromFloat32(pixels, [1, 3, frames, height, width], dtype) },
-      [output],
-    );
-    return rescale(toFloat32(outputs[output] as HostTensor), this.#config, (x, mean, std) => (x - mean) / std);
+    const dims = [1, 3, video.frames, video.height, video.width];
+    const latents = toFloat32(await runHalf(this.#half, toSigned(video), dims));
+    return rescale(latents, this.#half.config, (x, mean, std) => (x - mean) / std);
   }
 }
 

@@ -1,5 +1,12 @@
 import sharp from 'sharp';
-import type { Video } from '../pipeline/vae.js';
+
+/** Frames of a video: `[frames, height, width, 3]`, 8-bit RGB. */
+export interface Frames {
+  readonly data: Uint8Array;
+  readonly frames: number;
+  readonly height: number;
+  readonly width: number;
+}
 
 const COLUMNS = 6;
 
@@ -10,7 +17,7 @@ export const DIFFERENCE_GAIN = 8;
  * Frames side by side as a PNG: reference above, quantized below it, their absolute difference times {@link DIFFERENCE_GAIN} last; columns
  * are frames spread evenly over the video.
  */
-export async function frameStrip(reference: Video, quantized: Video): Promise<Uint8Array> {
+export async function frameStrip(reference: Frames, quantized: Frames): Promise<Uint8Array> {
   const { frames, height, width } = reference;
   const columns = Math.min(COLUMNS, frames);
   const size = height * width * 3;

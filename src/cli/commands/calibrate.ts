@@ -3,8 +3,8 @@ import { type CalibrateOptions, calibrate } from '../../calibrate/calibrate.js';
 import { printable } from '../../errors.js';
 import { readPrompts } from '../../pipeline/prompts.js';
 import { formatBytes } from '../../report/format.js';
+import type { CommandModule } from '../command.js';
 import { integer, samplingOptions } from '../options.js';
-import type { CommandModule } from '../program.js';
 import { startProgress } from '../ui/progress.js';
 
 type Flags = Omit<CalibrateOptions, 'pipeline' | 'prompts' | 'signal' | 'onProgress'> & { readonly prompts: string };

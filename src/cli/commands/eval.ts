@@ -2,8 +2,9 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Option } from 'commander';
 import { ExitCode } from '../../errors.js';
-import { type EvaluateOptions, evaluate, NOISE_FLOORS } from '../../evaluate/evaluate.js';
-import { judge, type Verdict } from '../../gate/judge.js';
+import { evaluate } from '../../evaluate/evaluate.js';
+import { type EvaluateOptions, NOISE_FLOORS } from '../../evaluate/options.js';
+import { judge } from '../../gate/judge.js';
 import { DEFAULT_RULES, readRules } from '../../gate/rules.js';
 import { readPrompts } from '../../pipeline/prompts.js';
 import { formatBytes, formatMetric, METRIC_TITLES } from '../../report/format.js';
@@ -12,10 +13,11 @@ import { type Results, resultsToJson } from '../../report/results.js';
 import { frameStrip } from '../../report/strip.js';
 import { DEVICE_NAMES } from '../../runtime/providers.js';
 import { writeFolderAtomic } from '../../util/files.js';
+import type { CommandModule } from '../command.js';
 import { integer, numbersBetween, samplingOptions } from '../options.js';
-import type { CommandModule } from '../program.js';
 import { startProgress } from '../ui/progress.js';
 import { renderTable } from '../ui/table.js';
+import { verdictText } from '../ui/verdict.js';
 
 type Flags = Omit<EvaluateOptions, 'reference' | 'quantized' | 'prompts' | 'signal' | 'onProgress' | 'onVideo'> & {
   readonly prompts: string;
@@ -113,14 +115,4 @@ function resultsTable({ metrics, reference, quantized }: Results): string {
     ['ran on', both(reference.provider, quantized.provider), '', ''],
   );
   return renderTable(['metric', 'value', 'n', 'note'], rows, [1, 2]);
-}
-
-/** One line for every rule, and the verdict last. */
-export function verdictText({ passed, checks }: Verdict): string {
-  const lines = checks.map(
-    ({ passed: ok, rule, message }) => `${ok ? 'ok    ' : rule.level === 'warn' ? 'warn  ' : 'FAILED'} ${message}`,
-  );
-  const advice =
-    'try `wanq quantize` with --keep "*.ffn.down" or --keep "blocks.{0,-1}.*", --scheme ffn, or another --method';
-  return [...lines, passed ? 'gate passed' : `gate failed: ${advice}`].join('\n');
 }

@@ -2,8 +2,8 @@ import { ExitCode } from '../../errors.js';
 import { judge } from '../../gate/judge.js';
 import { DEFAULT_RULES, readRules } from '../../gate/rules.js';
 import { readResults } from '../../report/results.js';
-import type { CommandModule } from '../program.js';
-import { verdictText } from './eval.js';
+import type { CommandModule } from '../command.js';
+import { verdictText } from '../ui/verdict.js';
 
 export const gateCommand: CommandModule = {
   define: (command) =>

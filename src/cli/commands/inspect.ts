@@ -6,7 +6,7 @@ import { COMPONENTS, PipelineFolder } from '../../pipeline/layout.js';
 import { planPipeline } from '../../quantize/quantize.js';
 import { SCHEMES } from '../../quantize/scheme.js';
 import { formatBytes } from '../../report/format.js';
-import type { CommandModule } from '../program.js';
+import type { CommandModule } from '../command.js';
 import { renderTable } from '../ui/table.js';
 
 export const inspectCommand: CommandModule = {

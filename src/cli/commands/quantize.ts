@@ -6,8 +6,8 @@ import { planPipeline, type QuantizeOptions, quantize } from '../../quantize/qua
 import { SCHEMES } from '../../quantize/scheme.js';
 import { TARGETS } from '../../quantize/target.js';
 import { formatBytes } from '../../report/format.js';
+import type { CommandModule } from '../command.js';
 import { number } from '../options.js';
-import type { CommandModule } from '../program.js';
 import { startProgress } from '../ui/progress.js';
 import { renderTable } from '../ui/table.js';
 
