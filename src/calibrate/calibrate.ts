@@ -21,7 +21,7 @@ import { encodePrompts, type PromptEmbeddings } from '../pipeline/text-encoder.j
 import { RuntimeHost } from '../runtime/host.js';
 import { providersFor } from '../runtime/providers.js';
 import { type HostTensor, toFloat32 } from '../runtime/tensor.js';
-import { exists, refuseExisting } from '../util/files.js';
+import { assertWritable, exists, refuseExisting } from '../util/files.js';
 import { VERSION } from '../version.js';
 import { type Calibration, type CalibrationIdentity, readCalibration, writeCalibration } from './file.js';
 import { ActivationStatistics, bucketOf } from './statistics.js';
@@ -84,6 +84,7 @@ const SAMPLE_BUDGET_BYTES = 32 * 2 ** 20;
  */
 export async function calibrate(options: CalibrateOptions): Promise<CalibrationSummary> {
   await refuseExisting(options.output);
+  await assertWritable(options.output);
   const folder = await PipelineFolder.open(options.pipeline);
   const shape = await describePipeline(folder, options);
   const makeScheduler = await readScheduler(folder);

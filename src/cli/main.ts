@@ -6,7 +6,7 @@ import { makeProgram } from './program.js';
 /**
  * Runs the command line.
  * @param argv arguments after `node wanq`
- * @returns the exit code; never throws and never ends the process
+ * @returns the exit code; never throws, and ends the process itself on a second Ctrl-C only
  */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   const interrupts = catchInterrupts(io);

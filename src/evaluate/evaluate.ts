@@ -182,6 +182,18 @@ class Evaluation {
     const { clips: file } = this.#options;
     if (file === undefined) return undefined;
     const clips = await readClips(file);
+    const { frames, height, width } = this.#shape.video;
+    const other = clips.find(({ video: v }) => v.frames !== frames || v.height !== height || v.width !== width);
+    if (other) {
+      const sizes = [other.video, this.#shape.video].map((v) => `${v.frames} x ${v.height} x ${v.width}`);
+      throw new WanqError(
+        'CLIPS_INVALID',
+        `${printable(file)} holds clips of ${sizes[0]}, and the pipeline makes ${sizes[1]}`,
+        {
+          hint: 'cut and scale the clips to that size (frames x height x width), or give --frames, --height and --width',
+        },
+      );
+    }
     this.#begin('encoding clips', clips.length);
     return this.#withHost(async (host) => {
       const encoder = await VaeEncoder.open(this.#reference, host, this.#session(this.#options.device));

@@ -12,6 +12,8 @@ export interface PipelineShape {
   /** Height and width of a token in latent units. */
   readonly patch: readonly [number, number];
   readonly latents: LatentShape;
+  /** Frames and pixels of a video of that latent shape. */
+  readonly video: { readonly frames: number; readonly height: number; readonly width: number };
 }
 
 const DEFAULT_PATCH = [1, 2, 2] as const;
@@ -29,7 +31,13 @@ export async function describePipeline(folder: PipelineFolder, size: VideoSize):
   const decoder = (await folder.has('vae_decoder')) ? await loadModel(folder.modelPath('vae_decoder')) : undefined;
   await decoder?.close();
   const channels = fixedDim(signature.latents, 1) ?? config.in_channels ?? vae.latents_mean.length;
-  return { signature, patch, latents: latentShape(channels, vae, patch, decoder?.model.graph, size) };
+  const latents = latentShape(channels, vae, patch, decoder?.model.graph, size);
+  const video = {
+    frames: (latents.frames - 1) * vae.scale_factor_temporal + 1,
+    height: latents.height * vae.scale_factor_spatial,
+    width: latents.width * vae.scale_factor_spatial,
+  };
+  return { signature, patch, latents, video };
 }
 
 /** Opens a transformer: the pipeline's own file, or a rewritten graph that is fed the same way. */
@@ -37,7 +45,7 @@ export async function openDenoiser(
   host: RuntimeHost,
   source: ModelSource,
   options: SessionOptions,
-  { signature, patch }: PipelineShape,
+  { signature, patch }: Pick<PipelineShape, 'signature' | 'patch'>,
 ): Promise<Denoiser> {
   return new Denoiser(await host.createSession(source, options), signature, patch);
 }

@@ -212,7 +212,7 @@ async function verify(
       timestep: 500,
       text: { ...text, data: randn(deriveSeed(1, 2), text.length * text.features) },
     };
-    const shape = { signature, patch: [patch[1] as number, patch[2] as number] as const, latents };
+    const shape = { signature, patch: [patch[1] as number, patch[2] as number] as const };
     const run = async (root: string): Promise<Float32Array> => {
       const file = path.join(root, 'transformer', 'model.onnx');
       const denoiser = await openDenoiser(host, { path: file }, { providers: ['cpu'] }, shape);

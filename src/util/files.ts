@@ -1,6 +1,18 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { copyFile, type FileHandle, lstat, mkdir, open, readdir, rename, rm, stat, symlink } from 'node:fs/promises';
+import {
+  copyFile,
+  type FileHandle,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  symlink,
+} from 'node:fs/promises';
 import path from 'node:path';
 import { fromSystemError, printable, WanqError } from '../errors.js';
 import { MAX_IO_CHUNK } from '../limits.js';
@@ -76,8 +88,13 @@ export function temporarySibling(target: string): string {
  */
 export async function writeAtomic(file: string, chunks: Iterable<Uint8Array> | string): Promise<void> {
   const temporary = temporarySibling(file);
+  return withParents(file, () => replaceFile(file, temporary, chunks)).catch((error) => {
+    throw fromSystemError(error, file);
+  });
+}
+
+async function replaceFile(file: string, temporary: string, chunks: Iterable<Uint8Array> | string): Promise<void> {
   try {
-    await mkdir(path.dirname(path.resolve(file)), { recursive: true });
     const handle = await open(temporary, 'wx');
     try {
       let offset = 0;
@@ -93,7 +110,7 @@ export async function writeAtomic(file: string, chunks: Iterable<Uint8Array> | s
     await syncFolder(path.dirname(path.resolve(file)));
   } catch (error) {
     await rm(temporary, { force: true });
-    throw fromSystemError(error, file);
+    throw error;
   }
 }
 
@@ -103,19 +120,56 @@ export async function writeAtomic(file: string, chunks: Iterable<Uint8Array> | s
  */
 export async function writeFolderAtomic<T>(target: string, fill: (folder: string) => Promise<T>): Promise<T> {
   await refuseExisting(target);
+  await assertWritable(target);
   const temporary = temporarySibling(target);
-  try {
-    await mkdir(path.dirname(temporary), { recursive: true });
-    await mkdir(temporary);
-    const result = await fill(temporary);
-    await syncTree(temporary);
-    await refuseExisting(target);
-    await rename(temporary, target);
-    await syncFolder(path.dirname(temporary));
-    return result;
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
+  return withParents(target, async () => {
+    try {
+      await mkdir(temporary);
+      const result = await fill(temporary);
+      await syncTree(temporary);
+      await refuseExisting(target);
+      await rename(temporary, target);
+      await syncFolder(path.dirname(temporary));
+      return result;
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true });
+      throw error;
+    }
+  }).catch((error) => {
     throw fromSystemError(error, target);
+  });
+}
+
+/**
+ * Finds out now, not after hours of work, whether `target` could be written. Leaves nothing behind.
+ * @throws WanqError NOT_WRITABLE, NOT_FOUND, NO_SPACE
+ */
+export async function assertWritable(target: string): Promise<void> {
+  let folder = path.dirname(path.resolve(target));
+  while (!(await exists(folder)) && path.dirname(folder) !== folder) folder = path.dirname(folder);
+  const probe = temporarySibling(path.join(folder, path.basename(target)));
+  try {
+    await (await open(probe, 'wx')).close();
+    await rm(probe);
+  } catch (error) {
+    // Some file systems (/proc) say ENOENT for a file they will not make.
+    const code = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'EACCES' : (error as NodeJS.ErrnoException).code;
+    throw fromSystemError(Object.assign(error as Error, { code }), target);
+  }
+}
+
+/** Makes the parents of `target` and takes those it made away again if `work` fails. */
+async function withParents<T>(target: string, work: () => Promise<T>): Promise<T> {
+  const parent = path.dirname(path.resolve(target));
+  const first = await mkdir(parent, { recursive: true });
+  try {
+    return await work();
+  } catch (error) {
+    for (let folder = parent; first !== undefined && folder.startsWith(first); folder = path.dirname(folder)) {
+      // Somebody else may have put something there by now.
+      await rmdir(folder).catch(() => {});
+    }
+    throw error;
   }
 }
 

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { WanqError } from '../../../src/errors.js';
+import { ExitCode, WanqError } from '../../../src/errors.js';
 import { type HostOptions, RuntimeHost } from '../../../src/runtime/host.js';
 import { float32Tensor, type HostTensor } from '../../../src/runtime/tensor.js';
 import { MICRO_PIPELINE } from '../../helpers/fixtures.js';
@@ -16,6 +16,7 @@ const double = inMemory(
     outputs: [value('y', 'float32', ['n'])],
   }),
 );
+const large = { path: `${MICRO_PIPELINE}/vae_decoder/model.onnx` };
 
 function ownHost(options?: HostOptions): RuntimeHost {
   const own = new RuntimeHost(options);
@@ -57,7 +58,7 @@ describe('the child process', () => {
     async (signal) => {
       const { own, pid } = await newWorker();
       const session = await own.createSession(double, CPU);
-      const waiting = own.status();
+      const waiting = own.createSession(large, CPU);
       process.kill(pid, signal);
       expect(await failure(waiting)).toMatchObject({
         code: 'RUNTIME_CRASHED',
@@ -80,7 +81,7 @@ describe('the child process', () => {
   it('is ended at once by the signal, whose reason rejects every waiting call', async () => {
     const controller = new AbortController();
     const { own, pid } = await newWorker({ signal: controller.signal });
-    const waiting = [own.createSession({ path: `${MICRO_PIPELINE}/vae_decoder/model.onnx` }, CPU), own.status()];
+    const waiting = [own.createSession(large, CPU), own.status()];
     const start = performance.now();
     controller.abort(new Error('stop'));
     for (const call of waiting) await expect(call).rejects.toThrow('stop');
@@ -154,11 +155,20 @@ describe('execution providers', () => {
     expect(error).toMatchObject({ code: 'PROVIDER_UNAVAILABLE', hint: expect.stringContaining('--device cpu') });
   });
 
+  it('names the provider that did not load', async () => {
+    const error = await failure(host.createSession(double, { providers: ['cuda'] }));
+    expect(error.exitCode).toBe(ExitCode.runtime);
+    expect(error.message).toContain('cuda');
+  });
+
   it('takes the first provider that loads and says why the others did not', async () => {
-    const { info } = await host.createSession(double, { providers: ['no-such-provider', 'cpu'] });
+    const { info } = await host.createSession(double, { providers: ['no-such-provider', 'cuda', 'cpu'] });
     expect(info).toEqual({
       provider: 'cpu',
-      refused: [{ provider: 'no-such-provider', reason: expect.stringContaining('not found') }],
+      refused: [
+        { provider: 'no-such-provider', reason: expect.stringContaining('not found') },
+        { provider: 'cuda', reason: expect.stringMatching(/./) },
+      ],
       inputs: ['x'],
       outputs: ['y'],
     });
