@@ -64,6 +64,7 @@ try {
   const table = new Table({
     head: ['scheme', 'activations', 'quantizer', 'SQNR', 'worst', 'PSNR drop', 'PSNR', 'median PSNR'],
     style: { head: [], border: [] },
+    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
   });
   for (const scheme of schemes) {
     for (const [type, target] of Object.entries(types) as ['int8' | 'uint8', Target][]) {

@@ -25,7 +25,7 @@ export const METRIC_TITLES: Readonly<Record<string, string>> = {
 export function formatMetric({ value, unit }: Pick<Metric, 'value' | 'unit'>): string {
   if (value === null) return '-';
   const digits = unit === 'dB' || unit === '%' ? 2 : 4;
-  const figure = Number.isFinite(value) ? value.toFixed(digits) : String(value);
+  const figure = Number.isFinite(value) ? value.toFixed(digits).replace(/^-(0\.0+)$/, '$1') : String(value);
   return unit === '' ? figure : `${figure} ${unit}`;
 }
 
