@@ -117,11 +117,17 @@ export class Histogram {
   static from(data: HistogramData): Histogram {
     const histogram = new Histogram();
     const { exponent, maxMagnitude, nonFinite, first, counts } = data;
-    const fits = first >= -HALF && first + counts.length <= HALF;
+    const last = first + counts.length - 1;
+    // The largest magnitude lies in the outermost bin on one side, and nothing lies beyond it.
+    const outer = Math.floor(maxMagnitude * 2 ** -exponent);
+    const inner = Math.floor(-maxMagnitude * 2 ** -exponent);
+    const fits =
+      counts.length === 0 ? maxMagnitude === 0 : first >= inner && last <= outer && (first === inner || last === outer);
     if (
-      !fits ||
       !Number.isInteger(first) ||
+      !Number.isFinite(maxMagnitude) ||
       exponent !== exponentFor(maxMagnitude) ||
+      !fits ||
       !isCount(nonFinite) ||
       !counts.every(isCount)
     ) {

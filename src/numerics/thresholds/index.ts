@@ -60,9 +60,10 @@ export function chooseRange(
     if (i >= from && i < to) kept += count;
   });
   const threshold = choice.k * bins.width;
+  const clip = (value: number): number => Math.min(Math.max(value, -threshold), threshold);
   return {
-    low: Math.max(range.min, -threshold),
-    high: Math.min(range.max, threshold),
+    low: clip(range.min),
+    high: clip(range.max),
     clippedShare: total === 0 ? 0 : (total - kept) / total,
     candidates: choice.candidates,
   };
