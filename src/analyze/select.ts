@@ -38,10 +38,12 @@ export function blockCount(linears: readonly Linear[]): number {
   return Math.max(-1, ...linears.map(({ role }) => blockOf(role) ?? -1)) + 1;
 }
 
+/** Roles with the block left open, by edit distance to the glob or to as much of their end as it spells out. */
 function nearestNames(glob: string, linears: readonly Linear[]): string[] {
-  const names = [...new Set(linears.map(({ role }) => role))];
-  return names
-    .map((name) => ({ name, far: distance(glob, name) }))
+  const literal = glob.replace(/[*?]/g, '');
+  const far = (name: string): number => Math.min(distance(glob, name), distance(literal, name.slice(-literal.length)));
+  return [...new Set(linears.map(({ role }) => role.replace(/^blocks\.\d+\./, 'blocks.*.')))]
+    .map((name) => ({ name, far: far(name) }))
     .sort((a, b) => a.far - b.far)
     .slice(0, 3)
     .map(({ name }) => name);

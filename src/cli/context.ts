@@ -42,11 +42,7 @@ export function catchInterrupts(io: Io): { signal: AbortSignal; release(): void 
   const onSignal = (): void => {
     if (controller.signal.aborted) process.exit(130);
     io.stderr.write('\ninterrupted: stopping\n');
-    controller.abort(
-      new WanqError('INTERRUPTED', 'interrupted', {
-        hint: 'run the same command again to go on from the last checkpoint',
-      }),
-    );
+    controller.abort(new WanqError('INTERRUPTED', 'interrupted'));
   };
   io.on('SIGINT', onSignal);
   io.on('SIGTERM', onSignal);

@@ -16,7 +16,7 @@ import { PipelineFolder } from '../pipeline/layout.js';
 import { openDenoiser } from '../pipeline/open.js';
 import { fixedDim, transformerSignature } from '../pipeline/signature.js';
 import { RuntimeHost } from '../runtime/host.js';
-import { copyTree, refuseExisting, treeSize, writeFolderAtomic } from '../util/files.js';
+import { assertWritable, copyTree, refuseExisting, treeSize, writeFolderAtomic } from '../util/files.js';
 import { VERSION } from '../version.js';
 import { type BoundPlan, makePlan, type PlanOptions, type QuantPlan } from './plan.js';
 import { TARGET_TRAITS } from './target.js';
@@ -104,6 +104,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
   const loaded = await loadModel(folder.modelPath('transformer'));
   try {
     const { plan, quantized } = await bindPlan(loaded, options);
+    await assertWritable(options.output);
     await checkSpace(options, plan, folder);
     const { model, read } = loaded;
     runPasses(model, [

@@ -1,8 +1,9 @@
 import { InvalidArgumentError, Option } from 'commander';
-import { type CalibrateOptions, calibrate } from '../../calibrate/calibrate.js';
+import { type CalibrateOptions, calibrate, checkpointPath } from '../../calibrate/calibrate.js';
 import { printable } from '../../errors.js';
 import { readPrompts } from '../../pipeline/prompts.js';
 import { formatBytes } from '../../report/format.js';
+import { exists } from '../../util/files.js';
 import type { CommandModule } from '../command.js';
 import { integer, samplingOptions } from '../options.js';
 import { startProgress } from '../ui/progress.js';
@@ -44,7 +45,13 @@ export const calibrateCommand: CommandModule = {
           `calibrating: prompt ${prompt}/${count}, step ${step}/${steps}, ${formatBytes(peakBytes)}`,
           forwards / totalForwards,
         ),
-    }).finally(() => progress.stop());
+    })
+      .catch(async (error) => {
+        const kept = await exists(checkpointPath(options.output));
+        if (context.signal.aborted && kept) context.say('the checkpoint is kept: the same command goes on from there');
+        throw error;
+      })
+      .finally(() => progress.stop());
     if (context.json) {
       context.print(JSON.stringify(summary, null, 2));
       return undefined;
