@@ -20,7 +20,7 @@ describe.each(combinations)('chooseRange $method $dtype', ({ method, dtype }) =>
       percentile,
     });
 
-  it('stays inside the exact range', () => {
+  it('stays inside the exact range and 0', () => {
     fc.assert(
       fc.property(
         fc.array(finiteFloat(), { minLength: 1, maxLength: 30 }),
@@ -29,9 +29,9 @@ describe.each(combinations)('chooseRange $method $dtype', ({ method, dtype }) =>
         (samples, unsampled, percentile) => {
           const seen = [...samples, ...unsampled];
           const { low, high } = choose(samples, seen, percentile);
-          expect(low).toBeGreaterThanOrEqual(Math.min(...seen));
-          expect(high).toBeLessThanOrEqual(Math.max(...seen));
-          if (method !== 'mse') expect(low).toBeLessThanOrEqual(high);
+          expect(low).toBeGreaterThanOrEqual(Math.min(0, ...seen));
+          expect(high).toBeLessThanOrEqual(Math.max(0, ...seen));
+          expect(low).toBeLessThanOrEqual(high);
         },
       ),
       { numRuns: 60 },
