@@ -199,7 +199,10 @@ function hasNonFinite(statistics: ActivationStatistics): boolean {
 
 async function resume(checkpoint: string, identity: CalibrationIdentity): Promise<Calibration | undefined> {
   if (!(await exists(checkpoint))) return undefined;
-  const found = await readCalibration(checkpoint);
+  const hint = 'remove it to start afresh';
+  const found = await readCalibration(checkpoint).catch((error: WanqError) => {
+    throw new WanqError(error.code ?? 'CALIBRATION_INVALID', error.message, { cause: error, hint });
+  });
   const differs = (Object.keys(identity) as (keyof CalibrationIdentity)[]).filter(
     (key) => JSON.stringify(found.identity[key]) !== JSON.stringify(identity[key]),
   );

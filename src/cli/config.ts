@@ -1,7 +1,7 @@
 import path from 'node:path';
-import type { Command } from 'commander';
+import type { Command, Option } from 'commander';
 import { z } from 'zod';
-import { WanqError } from '../errors.js';
+import { printable, WanqError } from '../errors.js';
 import { exists } from '../util/files.js';
 import { readJson } from '../util/json.js';
 
@@ -12,32 +12,51 @@ const configFile = z.record(z.string(), z.record(z.string(), value));
 
 /**
  * Fills options of a command from `wanq.config.json` in the working folder: `{ "calibrate": { "steps": 20 } }`, keys as the flags are
- * spelled. Flags and environment variables go before it, defaults after it.
+ * spelled. Call it before the command line is parsed: flags and environment variables go before it, defaults after it.
  *
  * @throws WanqError CONFIG_INVALID naming an unknown key or a value that the flag would refuse
  */
 export async function applyConfig(command: Command, cwd: string): Promise<void> {
   const file = path.join(cwd, CONFIG_FILE);
   if (!(await exists(file))) return;
-  const settings = (await readJson(file, configFile, 'CONFIG_INVALID'))[command.name()] ?? {};
-  for (const [key, raw] of Object.entries(settings)) {
+  const config = await readJson(file, configFile, 'CONFIG_INVALID');
+  const commands = command.parent?.commands.map((sibling) => sibling.name()) ?? [];
+  for (const name of Object.keys(config)) {
+    if (!commands.includes(name)) refuse(`there is no command ${name}`, `they are ${commands.join(', ')}`);
+  }
+  for (const [key, raw] of Object.entries(config[command.name()] ?? {})) {
     const option = command.options.find(({ long }) => long === `--${key}`);
     if (!option) {
-      throw new WanqError('CONFIG_INVALID', `${CONFIG_FILE}: ${command.name()} has no option ${key}`, {
-        hint: `\`wanq ${command.name()} --help\` lists them`,
-      });
+      return refuse(`${command.name()} has no option ${key}`, `\`wanq ${command.name()} --help\` lists them`);
     }
-    const name = option.attributeName();
-    const source = command.getOptionValueSource(name);
-    if (source !== undefined && source !== 'default') continue;
     try {
-      const parsed = option.parseArg && !Array.isArray(raw) ? option.parseArg(String(raw), undefined) : raw;
-      if (option.argChoices && !option.argChoices.includes(String(raw))) throw new Error(`one of ${option.argChoices}`);
-      command.setOptionValueWithSource(name, parsed, 'config');
+      const parsed = parseValue(option, raw);
+      // Values of a variadic option are added to what is there, except to its default.
+      if (option.variadic) option.default(parsed);
+      command.setOptionValueWithSource(option.attributeName(), parsed, 'config');
     } catch (cause) {
-      throw new WanqError('CONFIG_INVALID', `${CONFIG_FILE}: ${command.name()}.${key}: ${(cause as Error).message}`, {
-        cause,
-      });
+      refuse(`${command.name()}.${key}: ${(cause as Error).message}`, 'write it as the flag takes it');
     }
   }
+}
+
+function refuse(what: string, hint: string): never {
+  throw new WanqError('CONFIG_INVALID', `${CONFIG_FILE}: ${printable(what)}`, { hint });
+}
+
+/** @throws Error where the flag would not take the value */
+function parseValue(option: Option, raw: unknown): unknown {
+  if (option.variadic) return (Array.isArray(raw) ? raw : [raw]).map(String);
+  if (option.isBoolean()) {
+    if (typeof raw !== 'boolean') throw new Error('true or false');
+    return raw;
+  }
+  if (option.parseArg)
+    return option.parseArg(Array.isArray(raw) && raw.length > 1 ? raw.join(',') : textOf(raw), undefined);
+  return textOf(raw);
+}
+
+function textOf(raw: unknown): string {
+  if (typeof raw !== 'string' && typeof raw !== 'number') throw new Error('one value');
+  return String(raw);
 }

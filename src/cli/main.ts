@@ -1,5 +1,5 @@
 import { CommanderError } from 'commander';
-import { ExitCode, printable, WanqError } from '../errors.js';
+import { ExitCode, fromSystemError, printable, WanqError } from '../errors.js';
 import { catchInterrupts, type Io } from './context.js';
 import { makeProgram } from './program.js';
 
@@ -10,20 +10,22 @@ import { makeProgram } from './program.js';
  */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   const interrupts = catchInterrupts(io);
-  // A closed pipe (`wanq ... | head`) is the reader's choice, not an error.
-  const onPipeError = (error: NodeJS.ErrnoException): void => {
-    if (error.code !== 'EPIPE') throw error;
-  };
-  io.stdout.on('error', onPipeError);
   const outcome: { code: number } = { code: ExitCode.ok };
+  let unwritten: Error | undefined;
+  const onOutputError = (error: NodeJS.ErrnoException): void => {
+    // A closed pipe (`wanq ... | head`) is the reader's choice, not an error.
+    if (error.code !== 'EPIPE') unwritten ??= error;
+  };
+  io.stdout.on('error', onOutputError);
   try {
     await makeProgram(io, interrupts.signal, outcome).parseAsync(argv, { from: 'user' });
+    if (unwritten) throw fromSystemError(unwritten, 'standard output');
     return outcome.code;
   } catch (error) {
     return report(error, io);
   } finally {
     interrupts.release();
-    io.stdout.off('error', onPipeError);
+    io.stdout.off('error', onOutputError);
   }
 }
 

@@ -42,10 +42,10 @@ export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number
       'after',
       '\nExit codes: 0 ok, 1 gate failed, 2 usage, 3 model, 4 runtime, 5 files or resources, 130 interrupted.',
     );
+  program.hook('preSubcommand', (_, command) => applyConfig(command, io.cwd()));
   for (const { define, run } of COMMANDS) {
     const command = define(program.createCommand()).copyInheritedSettings(program);
     command.action(async () => {
-      await applyConfig(command, io.cwd());
       const { quiet = false, json = false } = program.opts<{ quiet?: boolean; json?: boolean }>();
       const context = createContext(io, signal, { quiet, json });
       outcome.code = (await run(context, { positional: command.args, flags: command.opts() })) ?? 0;

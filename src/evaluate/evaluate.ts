@@ -20,7 +20,7 @@ import { treeSize } from '../util/files.js';
 import { VERSION } from '../version.js';
 import { readClips } from './clips.js';
 import { type Comparison, compareVideos, type MadeVideos } from './compare.js';
-import { FeatureNetwork } from './features.js';
+import { type FeatureFiles, FeatureNetwork, readFeatures } from './features.js';
 import type { EvaluateOptions } from './options.js';
 import { type LatentClip, ModelRuns, type RunContext, type StepError, type Take } from './runs.js';
 import { Scratch } from './scratch.js';
@@ -56,6 +56,7 @@ class Evaluation {
   readonly #reference: PipelineFolder;
   readonly #quantized: PipelineFolder;
   readonly #shape: PipelineShape;
+  readonly #features: FeatureFiles | undefined;
   readonly #scratch: Scratch;
   readonly #takes: readonly Take[];
   #done = 0;
@@ -67,12 +68,14 @@ class Evaluation {
     reference: PipelineFolder,
     quantized: PipelineFolder,
     shape: PipelineShape,
+    features: FeatureFiles | undefined,
     scratch: Scratch,
   ) {
     this.#options = options;
     this.#reference = reference;
     this.#quantized = quantized;
     this.#shape = shape;
+    this.#features = features;
     this.#scratch = scratch;
     this.#takes = options.prompts
       .flatMap((prompt) => new Array<string>(options.seedsPerPrompt).fill(prompt))
@@ -93,7 +96,8 @@ class Evaluation {
         },
       );
     }
-    return new Evaluation(options, reference, quantized, shape, await Scratch.open());
+    const features = options.features === undefined ? undefined : await readFeatures(options.features, shape.video);
+    return new Evaluation(options, reference, quantized, shape, features, await Scratch.open());
   }
 
   close(): Promise<void> {
@@ -231,12 +235,12 @@ class Evaluation {
   }
 
   #compare(made: MadeVideos): Promise<Comparison> {
-    const { features, device } = this.#options;
+    const { device } = this.#options;
     this.#begin('decoding and comparing', this.#takes.length + made.clips.length * this.#options.sigmas.length);
     return this.#withHost(async (host) => {
       const session = this.#session(device);
       const decoder = await VaeDecoder.open(this.#reference, host, session);
-      const network = features === undefined ? undefined : await FeatureNetwork.open(features, host, session);
+      const network = this.#features && (await FeatureNetwork.open(this.#features, host, session));
       return compareVideos(made, {
         ...this.#options,
         takes: this.#takes,

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { printable, WanqError } from '../errors.js';
+import type { Value } from '../ir/graph.js';
 import { loadModel } from '../onnx/load.js';
 import { toSigned, type Video } from '../pipeline/vae.js';
 import type { RuntimeHost, Session } from '../runtime/host.js';
@@ -8,68 +9,72 @@ import { fromFloat32, type HostTensor, toFloat32 } from '../runtime/tensor.js';
 import { readSafetensors } from '../util/safetensors.js';
 import type { FeatureStatistics } from './metrics/frechet.js';
 
-/**
- * A video feature network and the statistics of a reference set under it: `model.onnx` (input `[N, 3, F, H, W]` in [-1, 1], output
- * `[N, dim]`) and `reference.safetensors` (`mean` `[dim]` and `covariance` `[dim, dim]` F64; metadata `count`).
- */
-export class FeatureNetwork {
+/** The files of a feature network, read and checked before anything runs. */
+export interface FeatureFiles {
+  readonly file: string;
+  readonly input: Value;
+  readonly output: string;
   readonly reference: FeatureStatistics;
-  readonly #session: Session;
-  readonly #input: { readonly name: string; readonly dtype: string | null; readonly dims: readonly unknown[] };
-  readonly #output: string;
+}
 
-  private constructor(
-    reference: FeatureStatistics,
-    session: Session,
-    input: { name: string; dtype: string | null; dims: readonly unknown[] },
-    output: string,
-  ) {
-    this.reference = reference;
+/**
+ * Reads a folder with a video feature network and the statistics of a reference set under it: `model.onnx` (input `[N, 3, F, H, W]` in
+ * [-1, 1], output `[N, dim]`) and `reference.safetensors` (`mean` `[dim]` and `covariance` `[dim, dim]` F64; metadata `count`).
+ *
+ * @param size of the videos it will see
+ * @throws WanqError FEATURES_INVALID, NOT_FOUND, MODEL_INVALID, SAFETENSORS_INVALID
+ */
+export async function readFeatures(folder: string, size: Omit<Video, 'data'>): Promise<FeatureFiles> {
+  const file = path.join(folder, 'model.onnx');
+  const reference = await readReference(path.join(folder, 'reference.safetensors'));
+  const loaded = await loadModel(file);
+  await loaded.close();
+  const [input] = loaded.model.graph.inputs;
+  const [output] = loaded.model.graph.outputs;
+  if (input?.dims?.length !== 5 || output === undefined) {
+    throw new WanqError('FEATURES_INVALID', `${printable(file)} does not take videos [N, 3, F, H, W]`);
+  }
+  const wanted = [size.frames, size.height, size.width];
+  const taken = input.dims.slice(2);
+  if (taken.some((dim, i) => typeof dim === 'number' && dim !== wanted[i])) {
+    throw new WanqError(
+      'FEATURES_INVALID',
+      `${printable(file)} takes videos of ${taken.join(' x ')} (frames x height x width), and these are ${wanted.join(' x ')}`,
+      { hint: 'evaluate at that size, or export the network for yours' },
+    );
+  }
+  return { file, input, output: output.name, reference };
+}
+
+/** A feature network, loaded. */
+export class FeatureNetwork {
+  readonly #files: FeatureFiles;
+  readonly #session: Session;
+
+  private constructor(files: FeatureFiles, session: Session) {
+    this.#files = files;
     this.#session = session;
-    this.#input = input;
-    this.#output = output;
+  }
+
+  static async open(files: FeatureFiles, host: RuntimeHost, options: SessionOptions): Promise<FeatureNetwork> {
+    return new FeatureNetwork(files, await host.createSession({ path: files.file }, options));
+  }
+
+  get reference(): FeatureStatistics {
+    return this.#files.reference;
   }
 
   get dim(): number {
     return this.reference.mean.length;
   }
 
-  /** @throws WanqError FEATURES_INVALID, NOT_FOUND, RUNTIME_FAILED */
-  static async open(folder: string, host: RuntimeHost, options: SessionOptions): Promise<FeatureNetwork> {
-    const file = path.join(folder, 'model.onnx');
-    const reference = await readReference(path.join(folder, 'reference.safetensors'));
-    const loaded = await loadModel(file);
-    await loaded.close();
-    const [input] = loaded.model.graph.inputs;
-    const [output] = loaded.model.graph.outputs;
-    if (input?.dims?.length !== 5 || output === undefined) {
-      throw new WanqError('FEATURES_INVALID', `${printable(file)} does not take videos [N, 3, F, H, W]`);
-    }
-    const session = await host.createSession({ path: file }, options);
-    return new FeatureNetwork(
-      reference,
-      session,
-      { name: input.name, dtype: input.dtype, dims: input.dims },
-      output.name,
-    );
-  }
-
   /** @returns `[dim]` features of one video */
   async features(video: Video): Promise<Float32Array> {
+    const { input, output } = this.#files;
     const dims = [1, 3, video.frames, video.height, video.width];
-    const misfit = this.#input.dims.findIndex((dim, i) => typeof dim === 'number' && i > 0 && dim !== dims[i]);
-    if (misfit !== -1) {
-      throw new WanqError(
-        'FEATURES_INVALID',
-        `the feature network takes videos of ${this.#input.dims.slice(2).join(' x ')} (frames x height x width), not ${dims.slice(2).join(' x ')}`,
-        { hint: 'evaluate at that size, or export the network for yours' },
-      );
-    }
-    const { outputs } = await this.#session.run(
-      { [this.#input.name]: fromFloat32(toSigned(video), dims, this.#input.dtype) },
-      [this.#output],
-    );
-    const features = toFloat32(outputs[this.#output] as HostTensor);
+    const feeds = { [input.name]: fromFloat32(toSigned(video), dims, input.dtype) };
+    const { outputs } = await this.#session.run(feeds, [output]);
+    const features = toFloat32(outputs[output] as HostTensor);
     if (features.length !== this.dim) {
       throw new WanqError(
         'FEATURES_INVALID',

@@ -78,6 +78,15 @@ export class PipelineFolder {
     });
   }
 
+  /** @throws WanqError PIPELINE_INVALID where a file that every pipeline has is missing */
+  async requireFile(...parts: string[]): Promise<string> {
+    const file = this.path(...parts);
+    if (await exists(file)) return file;
+    throw new WanqError('PIPELINE_INVALID', `${printable(this.root)} has no ${parts.join('/')}`, {
+      hint: 'copy it from the checkpoint',
+    });
+  }
+
   async transformerConfig(): Promise<TransformerConfig> {
     const file = this.path('transformer', 'config.json');
     return (await exists(file)) ? readJson(file, transformerConfig, 'PIPELINE_INVALID') : {};

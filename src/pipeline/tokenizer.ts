@@ -49,7 +49,7 @@ export class PromptTokenizer {
    * @throws WanqError TOKENIZER_INVALID, NOT_FOUND
    */
   static async open(folder: PipelineFolder, fixedLength: number | undefined): Promise<PromptTokenizer> {
-    const file = folder.path('tokenizer', 'tokenizer.json');
+    const file = await folder.requireFile('tokenizer', 'tokenizer.json');
     const configFile = folder.path('tokenizer', 'tokenizer_config.json');
     const json = await readJson(file, tokenizerJson, 'TOKENIZER_INVALID');
     const config = (await exists(configFile)) ? await readJson(configFile, tokenizerConfig, 'TOKENIZER_INVALID') : {};

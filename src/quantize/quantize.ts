@@ -16,7 +16,7 @@ import { PipelineFolder } from '../pipeline/layout.js';
 import { openDenoiser } from '../pipeline/open.js';
 import { fixedDim, transformerSignature } from '../pipeline/signature.js';
 import { RuntimeHost } from '../runtime/host.js';
-import { assertWritable, copyTree, refuseExisting, treeSize, writeFolderAtomic } from '../util/files.js';
+import { assertWritable, copyTree, refuseExisting, refuseInside, treeSize, writeFolderAtomic } from '../util/files.js';
 import { VERSION } from '../version.js';
 import { type BoundPlan, makePlan, type PlanOptions, type QuantPlan } from './plan.js';
 import { TARGET_TRAITS } from './target.js';
@@ -67,7 +67,15 @@ async function bindPlan(
   refuseUnsupported(loaded);
   if (options.calibration === undefined) return makePlan(loaded.model.graph, options, undefined);
   const calibration = await readCalibration(options.calibration);
-  if (calibration.identity.model !== (await fingerprint(loaded))) {
+  const { done, identity } = calibration;
+  if (done.length < identity.promptCount) {
+    throw new WanqError(
+      'CALIBRATION_INVALID',
+      `${printable(options.calibration)} is a checkpoint (${done.length} of ${identity.promptCount} prompts)`,
+      { hint: 'repeat the `wanq calibrate` that left it to finish it' },
+    );
+  }
+  if (identity.model !== (await fingerprint(loaded))) {
     throw new WanqError(
       'CALIBRATION_MISMATCH',
       `${printable(options.calibration)} was made from another model than ${printable(loaded.path)}`,
@@ -101,6 +109,7 @@ function refuseUnsupported({ model, path: file }: LoadedModel): void {
 export async function quantize(options: QuantizeOptions): Promise<QuantizeSummary> {
   await refuseExisting(options.output);
   const folder = await PipelineFolder.open(options.pipeline);
+  await refuseInside(options.output, folder.root);
   const loaded = await loadModel(folder.modelPath('transformer'));
   try {
     const { plan, quantized } = await bindPlan(loaded, options);

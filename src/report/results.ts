@@ -91,13 +91,13 @@ export type Metric = z.infer<typeof metric>;
 
 /** @throws WanqError RESULTS_INVALID, NOT_FOUND */
 export async function readResults(file: string): Promise<Results> {
-  const { schema } = await readJson(file, z.looseObject({ schema: z.unknown() }), 'RESULTS_INVALID');
+  const { schema } = await readJson(file, z.looseObject({ schema: z.unknown().optional() }), 'RESULTS_INVALID');
   if (schema !== RESULTS_SCHEMA) {
-    throw new WanqError(
-      'RESULTS_INVALID',
-      `${printable(file)} has results schema ${printable(String(schema), 20)}; this wanq reads ${RESULTS_SCHEMA}`,
-      { hint: 'run `wanq eval` again' },
-    );
+    const why =
+      schema === undefined
+        ? 'is no results.json of wanq'
+        : `has results schema ${printable(String(schema), 20)}; this wanq reads ${RESULTS_SCHEMA}`;
+    throw new WanqError('RESULTS_INVALID', `${printable(file)} ${why}`, { hint: 'run `wanq eval` again' });
   }
   return readJson(file, resultsSchema as z.ZodType<Results>, 'RESULTS_INVALID');
 }

@@ -40,6 +40,8 @@ export class RuntimeHost {
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       execArgv: [],
+      // From 1.29 on, onnxruntime uploads usage data and leaves a database in the home folder unless told not to.
+      env: { ORT_DISABLE_TELEMETRY: '1', ...process.env },
     });
     this.#child.on('message', (reply) => this.#settle(reply as Reply));
     this.#child.on('error', (error) => this.#end(new WanqError('RUNTIME_CRASHED', error.message, { cause: error })));
@@ -143,10 +145,7 @@ export class Session {
 /** onnxruntime's errors are C++ text that can quote the model's bytes. */
 function runtimeError(message: string): WanqError {
   const text = printable(message, 240);
-  if (
-    /not found|no available backend|is not supported|libcuda|LoadLibrary/i.test(text) &&
-    /backend|provider/i.test(text)
-  ) {
+  if (/AppendExecutionProvider|backend not found|no available backend/i.test(text)) {
     return new WanqError('PROVIDER_UNAVAILABLE', `no execution provider took the model: ${text}`, {
       hint: 'use --device cpu, or install the libraries the provider needs',
     });

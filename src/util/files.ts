@@ -7,6 +7,7 @@ import {
   mkdir,
   open,
   readdir,
+  realpath,
   rename,
   rm,
   rmdir,
@@ -145,8 +146,7 @@ export async function writeFolderAtomic<T>(target: string, fill: (folder: string
  * @throws WanqError NOT_WRITABLE, NOT_FOUND, NO_SPACE
  */
 export async function assertWritable(target: string): Promise<void> {
-  let folder = path.dirname(path.resolve(target));
-  while (!(await exists(folder)) && path.dirname(folder) !== folder) folder = path.dirname(folder);
+  const folder = await nearestExisting(path.dirname(path.resolve(target)));
   const probe = temporarySibling(path.join(folder, path.basename(target)));
   try {
     await (await open(probe, 'wx')).close();
@@ -173,8 +173,25 @@ async function withParents<T>(target: string, work: () => Promise<T>): Promise<T
   }
 }
 
-/** @throws WanqError OUTPUT_EXISTS */
+/** The nearest folder at or above `target` that is there. */
+async function nearestExisting(target: string): Promise<string> {
+  let folder = path.resolve(target);
+  while (!(await exists(folder)) && path.dirname(folder) !== folder) folder = path.dirname(folder);
+  return folder;
+}
+
+/** @throws WanqError USAGE where `target` lies inside `folder`, which is about to be copied into it */
+export async function refuseInside(target: string, folder: string): Promise<void> {
+  const [above, root] = await Promise.all([nearestExisting(target).then((found) => realpath(found)), realpath(folder)]);
+  if (above !== root && !above.startsWith(root + path.sep)) return;
+  throw new WanqError('USAGE', `${printable(target)} lies inside the pipeline ${printable(folder)}`, {
+    hint: 'name an output beside it',
+  });
+}
+
+/** @throws WanqError OUTPUT_EXISTS; USAGE for an empty path */
 export async function refuseExisting(target: string): Promise<void> {
+  if (target.trim() === '') throw new WanqError('USAGE', 'the output path is empty', { hint: 'name an output' });
   if (await exists(target)) {
     throw new WanqError('OUTPUT_EXISTS', `${printable(target)} exists already`, {
       hint: 'name another output or remove it first; wanq never overwrites',

@@ -25,10 +25,10 @@ describe('the import rule', () => {
     ['src/evaluate/new.ts', "import 'onnxruntime-node';"],
     ['src/passes/new.ts', "import 'protobufjs';"],
   ])('refuses, in %s, %s', (file, code) => {
-    expect(lint(file, code)).toContain('noRestrictedImports');
+    expect(lint(file, code)).toContain('lint/style/noRestrictedImports');
   });
 
   it('allows imports that go down', () => {
-    expect(lint('src/quantize/new.ts', "import '../passes/pass.js';")).not.toContain('noRestrictedImports');
+    expect(lint('src/quantize/new.ts', "import '../passes/pass.js';")).not.toContain('lint/style/noRestrictedImports');
   });
 });

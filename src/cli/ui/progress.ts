@@ -2,6 +2,9 @@ import ora from 'ora';
 import { formatDuration } from '../../report/format.js';
 import type { Context } from '../context.js';
 
+/** Before this much is done, a time left would be a guess, ms. */
+const ESTIMATE_AFTER_MS = 3000;
+
 /** Lines on a stream that is no terminal come at most this often, ms. */
 const QUIET_LINE_MS = 10_000;
 
@@ -18,7 +21,10 @@ export function startProgress({ io, quiet }: Context, start: string): Progress {
   const began = Date.now();
   const withTimes = (text: string, share: number | undefined): string => {
     const elapsed = Date.now() - began;
-    const left = share && share < 1 ? `, ${formatDuration((elapsed * (1 - share)) / share)} left` : '';
+    const left =
+      share && share < 1 && elapsed > ESTIMATE_AFTER_MS
+        ? `, ${formatDuration((elapsed * (1 - share)) / share)} left`
+        : '';
     return `${text} (${formatDuration(elapsed)} elapsed${left})`;
   };
   if (io.stderr.isTTY && !io.env.CI) {

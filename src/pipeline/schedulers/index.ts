@@ -39,7 +39,7 @@ export type SchedulerFactory = (steps: number) => Scheduler;
  * @throws WanqError SCHEDULER_UNSUPPORTED for a class or setting that wanq would sample differently from diffusers
  */
 export async function readScheduler(folder: PipelineFolder): Promise<SchedulerFactory> {
-  const file = folder.path('scheduler', 'scheduler_config.json');
+  const file = await folder.requireFile('scheduler', 'scheduler_config.json');
   return schedulerFrom(await readJson(file, config, 'PIPELINE_INVALID'), file);
 }
 

@@ -1,7 +1,6 @@
 import { readdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { evaluate } from '../../../src/evaluate/evaluate.js';
 import type { EvaluateOptions, EvaluationProgress } from '../../../src/evaluate/options.js';
 import type { Video } from '../../../src/pipeline/vae.js';
@@ -34,16 +33,18 @@ function evaluateMicro(changes: Partial<EvaluateOptions>): Promise<Results> {
   });
 }
 
-const scratchFolders = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith('wanq-eval-'));
+const scratchFolders = (): string[] => readdirSync(folder).filter((name) => name.startsWith('wanq-eval-'));
+
+beforeAll(() => {
+  vi.stubEnv('TMPDIR', folder);
+});
 
 describe('a pipeline held against itself', () => {
   const progress: EvaluationProgress[] = [];
   const strips: [number, Video, Video][] = [];
   let results: Results;
-  let leftBefore: string[];
 
   beforeAll(async () => {
-    leftBefore = scratchFolders();
     results = await evaluateMicro({
       features: path.join(MICRO, 'fvd'),
       noiseFloor: 'fp16-weights',
@@ -104,7 +105,7 @@ describe('a pipeline held against itself', () => {
     const [index, reference, quantized] = strips[0] as [number, Video, Video];
     expect([index, reference.frames, reference.height, reference.width]).toEqual([0, 17, 128, 128]);
     expect(new Set(reference.data).size).toBeGreaterThan(50);
-    expect(quantized).toEqual(reference);
+    expect(Buffer.from(quantized.data).equals(reference.data)).toBe(true);
   });
 
   it('comes to the end of every stage and leaves nothing behind', () => {
@@ -113,7 +114,7 @@ describe('a pipeline held against itself', () => {
     expect([...last.keys()]).toEqual(
       expect.arrayContaining(['reference model', 'quantized model', 'noise floor', 'decoding and comparing']),
     );
-    expect(scratchFolders()).toEqual(leftBefore);
+    expect(scratchFolders()).toEqual([]);
   });
 });
 
@@ -161,12 +162,15 @@ describe('on clips of the user and without a feature network', () => {
 });
 
 it('stops when it is told to, and leaves nothing behind', async () => {
-  const before = scratchFolders();
   const controller = new AbortController();
   const stopped = evaluateMicro({
     signal: controller.signal,
-    onProgress: ({ stage, done }) => stage === 'reference model' && done === 1 && controller.abort(new Error('enough')),
+    onProgress: ({ stage, done }) => {
+      if (stage !== 'reference model' || done !== 1) return;
+      expect(scratchFolders()).toHaveLength(1);
+      controller.abort(new Error('enough'));
+    },
   });
   await expect(stopped).rejects.toThrow('enough');
-  expect(scratchFolders()).toEqual(before);
+  expect(scratchFolders()).toEqual([]);
 });

@@ -15,6 +15,12 @@ function histogramOf(samples: readonly number[]): Histogram {
   return histogram;
 }
 
+/** All of a histogram in a form that compares fast. */
+function contents(histogram: Histogram): object {
+  const { counts, ...rest } = histogram.toJSON();
+  return { ...rest, bins: counts.length, counts: Buffer.from(counts.buffer).toString('latin1') };
+}
+
 /** Merges a list down to one histogram, the pair and the way of merging taken from `picks`. */
 function mergeInSomeOrder(parts: Histogram[], picks: readonly number[]): Histogram {
   const left = [...parts];
@@ -45,12 +51,12 @@ describe('Histogram', () => {
       fc.property(split, ({ samples, shuffled, cuts, picks }) => {
         const bounds = [0, ...cuts.sort((a, b) => a - b), shuffled.length];
         const batches = bounds.slice(1).map((end, i) => shuffled.slice(bounds[i], end));
-        const expected = histogramOf(samples).toJSON();
+        const expected = contents(histogramOf(samples));
 
         const inBatches = new Histogram();
         for (const batch of batches) inBatches.add(Float32Array.from(batch));
-        expect(inBatches.toJSON()).toStrictEqual(expected);
-        expect(mergeInSomeOrder(batches.map(histogramOf), picks).toJSON()).toStrictEqual(expected);
+        expect(contents(inBatches)).toStrictEqual(expected);
+        expect(contents(mergeInSomeOrder(batches.map(histogramOf), picks))).toStrictEqual(expected);
       }),
       { numRuns: 150 },
     );
@@ -61,7 +67,7 @@ describe('Histogram', () => {
       fc.property(fc.array(anyFloat(), { maxLength: 8 }), fc.array(anyFloat(), { maxLength: 8 }), (a, b) => {
         const other = histogramOf(b);
         histogramOf(a).merge(other);
-        expect(other.toJSON()).toStrictEqual(histogramOf(b).toJSON());
+        expect(contents(other)).toStrictEqual(contents(histogramOf(b)));
       }),
     );
   });
@@ -70,8 +76,8 @@ describe('Histogram', () => {
     const original = histogramOf([1, -2]);
     const clone = original.clone();
     clone.add(Float32Array.of(64));
-    expect(original.toJSON()).toStrictEqual(histogramOf([1, -2]).toJSON());
-    expect(clone.toJSON()).toStrictEqual(histogramOf([1, -2, 64]).toJSON());
+    expect(contents(original)).toStrictEqual(contents(histogramOf([1, -2])));
+    expect(contents(clone)).toStrictEqual(contents(histogramOf([1, -2, 64])));
   });
 
   it('counts every finite sample in the bin that holds it', () => {
@@ -122,9 +128,9 @@ describe('Histogram', () => {
     fc.assert(
       fc.property(fc.array(anyFloat(), { maxLength: 20 }), fc.array(anyFloat(), { maxLength: 20 }), (a, b) => {
         const restored = Histogram.from(histogramOf(a).toJSON());
-        expect(restored.toJSON()).toStrictEqual(histogramOf(a).toJSON());
+        expect(contents(restored)).toStrictEqual(contents(histogramOf(a)));
         restored.add(Float32Array.from(b));
-        expect(restored.toJSON()).toStrictEqual(histogramOf([...a, ...b]).toJSON());
+        expect(contents(restored)).toStrictEqual(contents(histogramOf([...a, ...b])));
       }),
     );
   });

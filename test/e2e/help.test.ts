@@ -1,0 +1,84 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { Workplace } from '../helpers/cli.js';
+import { MICRO_PIPELINE, ROOT } from '../helpers/fixtures.js';
+
+const place = new Workplace();
+const sampling = [
+  '--prompts',
+  '--negative-prompt',
+  '--steps',
+  '--guidance',
+  '--seed',
+  '--frames',
+  '--height',
+  '--width',
+];
+
+describe('--help', () => {
+  it.each([
+    ['inspect', []],
+    ['calibrate', [...sampling, '--device', '--output', '--buckets', '--tokens']],
+    [
+      'quantize',
+      [
+        '--calibration',
+        '--scheme',
+        '--method',
+        '--percentile',
+        '--target',
+        '--keep',
+        '--link',
+        '--dry-run',
+        '--output',
+      ],
+    ],
+    [
+      'eval',
+      [
+        ...[...sampling, '--device', '--output', '--seeds-per-prompt', '--sigmas', '--clips', '--features'],
+        ...['--inspected', '--noise-floor', '--device-reference', '--gate'],
+      ],
+    ],
+    ['gate', ['--rules']],
+  ])('of %s lists its options', async (command, options) => {
+    const { stdout, stderr } = await place.succeed([command, '--help']);
+    expect(stderr).toBe('');
+    const listed = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, option]) => option);
+    expect(listed.sort()).toEqual([...options, '--help'].sort());
+  });
+
+  it('lists the commands, the options of all of them and the exit codes', async () => {
+    const { stdout } = await place.succeed(['--help']);
+    for (const word of ['inspect', 'calibrate', 'quantize', 'eval', 'gate', '--quiet', '--json', '--version']) {
+      expect(stdout).toMatch(new RegExp(`^ +.*${word}`, 'm'));
+    }
+    expect(stdout).toContain('130 interrupted');
+  });
+
+  it('is shown on stderr with exit code 2 where no command was given', async () => {
+    expect(await place.wanq([])).toMatchObject({ code: 2, stdout: '', stderr: expect.stringMatching(/^Usage: wanq/) });
+  });
+});
+
+it('--version prints the version of package.json', async () => {
+  const { version } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { version: string };
+  expect((await place.succeed(['--version'])).stdout).toBe(`${version}\n`);
+});
+
+it.each<[string, Record<string, string>]>([
+  ['without a terminal', {}],
+  ['with NO_COLOR', { NO_COLOR: '1', TERM: 'xterm-256color' }],
+])('prints no terminal escapes %s', async (_, env) => {
+  for (const args of [
+    ['--help'],
+    ['inspect', MICRO_PIPELINE],
+    ['quantize', MICRO_PIPELINE, '--dry-run'],
+    ['nonsense'],
+  ]) {
+    const { stdout, stderr } = await place.wanq(args, env);
+    expect((stdout + stderr).length).toBeGreaterThan(0);
+    expect(stdout + stderr).not.toContain('\u001b');
+  }
+});
