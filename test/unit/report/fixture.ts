@@ -1,0 +1,53 @@
+import type { Results } from '../../../src/report/results.js';
+
+const facts = {
+  path: 'models/fp32',
+  fingerprint: 'f'.repeat(64),
+  transformerBytes: 20_000_000_000,
+  provider: 'cpu',
+  peakBytes: 1500,
+  forwardMs: 12.345,
+};
+
+/** Results with every kind of figure: numbers, infinities, NaN and none. */
+export function results(changes: Partial<Results> = {}): Results {
+  return {
+    schema: 1,
+    createdAt: '2026-11-24T00:00:00.000Z',
+    wanqVersion: '0.1.0',
+    runtimeVersion: '1.30.0',
+    nodeVersion: 'v20.20.2',
+    platform: 'linux-x64',
+    settings: {
+      prompts: 1,
+      seedsPerPrompt: 2,
+      seed: 7,
+      steps: 4,
+      guidance: 5,
+      negativePrompt: '',
+      scheduler: 'UniPCMultistepScheduler',
+      latents: [4, 5, 8, 8],
+      sigmas: [0.25, 0.5],
+      clips: 'own latents',
+      features: null,
+      noiseFloor: 'fp16-weights',
+    },
+    reference: facts,
+    quantized: { ...facts, path: 'models/int8', transformerBytes: 5_000_000_000 },
+    metrics: {
+      psnr_drop: { value: 0.125, unit: 'dB', better: 'lower', n: 4 },
+      psnr: { value: Number.POSITIVE_INFINITY, unit: 'dB', better: 'higher', n: 2 },
+      sqnr_min: { value: Number.NEGATIVE_INFINITY, unit: 'dB', better: 'higher', n: 2 },
+      cosine_min: { value: Number.NaN, unit: '', better: 'higher', n: 2 },
+      fvd_growth: { value: null, unit: '%', better: 'lower', n: 0, note: 'no features' },
+    },
+    psnrDrop: [
+      { prompt: 'a', sigma: 0.25, reference: 40, quantized: 39, drop: 1 },
+      { prompt: 'b', sigma: 0.25, reference: 42, quantized: 39, drop: 3 },
+      { prompt: 'a', sigma: 0.5, reference: Number.POSITIVE_INFINITY, quantized: 30, drop: Number.POSITIVE_INFINITY },
+    ],
+    steps: [{ step: 0, timestep: 999, branch: 'cond', sqnr: 30, cosine: 0.9995, relativeError: 0.03 }],
+    videos: [{ prompt: 'a', seed: 7, psnr: 33.333, ssim: null, floorPsnr: Number.NaN, floorSsim: 0.5, strip: null }],
+    ...changes,
+  };
+}

@@ -1,0 +1,89 @@
+import { describe, expect, it } from 'vitest';
+import { judge } from '../../../src/gate/judge.js';
+import { markdownReport } from '../../../src/report/markdown.js';
+import { results } from './fixture.js';
+
+const passed = { passed: true, checks: [] };
+
+/** Cells of a table row: split at every pipe that no backslash takes its meaning from. */
+function cells(line: string): string[] {
+  return line
+    .replaceAll(/\\\\/g, '\0')
+    .split(/(?<!\\)\|/)
+    .slice(1, -1)
+    .map((cell) => cell.trim());
+}
+
+const video = (prompt: string) => results({ videos: [{ ...videoRow, prompt }] });
+const videoRow = { prompt: '', seed: 7, psnr: 33.333, ssim: 0.5, floorPsnr: 40, floorSsim: 0.9, strip: 'strips/0.png' };
+
+function rowOf(prompt: string): string {
+  const lines = markdownReport(video(prompt), passed).split('\n');
+  const head = lines.findIndex((line) => line.startsWith('| prompt |'));
+  return lines[head + 2] as string;
+}
+
+describe('the Markdown report', () => {
+  it('begins with the verdict and its checks', () => {
+    const verdict = judge(results().metrics, [
+      { metric: 'psnr_drop', operator: '<=', limit: 3, level: 'error' },
+      { metric: 'psnr_drop', operator: '<=', limit: 0.1, level: 'warn' },
+      { metric: 'fvd_growth', operator: '<', limit: 15, level: 'error' },
+    ]);
+    const [title, ...checks] = markdownReport(results(), verdict).split('\n');
+    expect(title).toBe('# Failed: INT8 against reference');
+    expect(checks.slice(0, 3)).toEqual([
+      '- ✅ psnr_drop = 0.125 dB, wanted &lt;= 3',
+      '- ⚠️ psnr_drop = 0.125 dB, wanted &lt;= 0.1',
+      expect.stringMatching(/^- ❌ fvd_growth .*no features/),
+    ]);
+    expect(markdownReport(results(), passed)).toMatch(/^# Passed/);
+  });
+
+  it('shows every known metric, and those not measured as a dash', () => {
+    const report = markdownReport(results(), passed);
+    expect(report).toContain('| PSNR drop on re-noised clips (`psnr_drop`) | 0.13 dB | 4 |  |');
+    expect(report).toContain('| FVD growth (`fvd_growth`) | - | 0 | no features |');
+    expect(report).toContain('| free-running PSNR, mean (`psnr`) | Infinity dB | 2 |  |');
+  });
+
+  it('averages the drop over clips of one sigma', () => {
+    const report = markdownReport(results(), passed);
+    expect(report).toContain('| 0.25 | 41.00 dB | 39.00 dB | 2.00 dB |');
+    expect(report).toContain('| 0.5 | Infinity dB | 30.00 dB | Infinity dB |');
+  });
+
+  it.each([
+    ['a | b', 'a \\| b'],
+    ['<script>alert(1)</script>', '&lt;script>alert(1)&lt;/script>'],
+    ['<!-- --> &lt;', '&lt;!-- --> &amp;lt;'],
+    ['two\r\nlines\n\nmore', 'two lines more'],
+  ])('escapes the prompt %j', (prompt, shown) => {
+    expect(cells(rowOf(prompt))[0]).toBe(shown);
+    expect(cells(rowOf(prompt))).toHaveLength(6);
+    expect(markdownReport(video(prompt), passed)).toContain(`**${shown}**`);
+  });
+
+  it.fails('escapes a backslash before a pipe', () => {
+    expect(cells(rowOf('a\\|b'))).toHaveLength(6);
+  });
+
+  it('escapes paths and notes', () => {
+    const base = results();
+    const report = markdownReport(
+      results({
+        reference: { ...base.reference, path: 'a|<b>' },
+        metrics: { psnr: { value: 1, unit: 'dB', better: null, n: 1, note: '<img src=x>|' } },
+      }),
+      passed,
+    );
+    expect(report).toContain('| folder | a\\|&lt;b> | models/int8 |');
+    expect(report).toContain('| &lt;img src=x>\\| |');
+    expect(report).not.toMatch(/<(img|b)\b/);
+  });
+
+  it('links strips, and none where there is none', () => {
+    expect(markdownReport(video('a'), passed)).toContain('](strips/0.png)');
+    expect(markdownReport(results(), passed)).not.toContain('](');
+  });
+});

@@ -1,0 +1,56 @@
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { type Results, readResults, resultsToJson } from '../../../src/report/results.js';
+import { expectRejection } from '../helpers/errors.js';
+import { temporaryFolder } from '../helpers/temporary.js';
+import { results } from './fixture.js';
+
+async function file(text: string): Promise<string> {
+  const target = path.join(await temporaryFolder(), 'results.json');
+  await writeFile(target, text);
+  return target;
+}
+
+const changed = (change: Record<string, unknown>): string =>
+  JSON.stringify({ ...JSON.parse(resultsToJson(results())), ...change });
+
+describe('results', () => {
+  it('come back from JSON as they were, infinities, NaN and missing figures included', async () => {
+    expect(await readResults(await file(resultsToJson(results())))).toEqual(results());
+  });
+
+  it('are JSON that any reader takes, with a newline at the end', () => {
+    const text = resultsToJson(results());
+    const parsed = JSON.parse(text) as Results;
+    expect(parsed.metrics.psnr?.value).toBe('Infinity');
+    expect(parsed.metrics.sqnr_min?.value).toBe('-Infinity');
+    expect(parsed.metrics.cosine_min?.value).toBe('NaN');
+    expect(parsed.metrics.fvd_growth?.value).toBeNull();
+    expect(text.endsWith('}\n')).toBe(true);
+  });
+
+  it.each([2, 0, '1', null])('are refused with the schema %s, by name', async (schema) => {
+    await expect(readResults(await file(changed({ schema })))).rejects.toMatchObject({
+      code: 'RESULTS_INVALID',
+      message: expect.stringContaining(`schema ${schema}`),
+    });
+  });
+
+  it.each<[string, string]>([
+    ['text', 'not JSON'],
+    ['a list', '[]'],
+    ['another object', '{"schema":1}'],
+    ['without a schema', changed({ schema: undefined })],
+    ['an unknown key', changed({ extra: 1 })],
+    ['a figure in text', changed({ metrics: { psnr: { value: '12', unit: 'dB', better: null, n: 1 } } })],
+    ['a branch that does not exist', changed({ steps: [{ ...results().steps[0], branch: 'other' }] })],
+    ['half a video', changed({ videos: [{ prompt: 'a', seed: 1 }] })],
+  ])('are refused where they are %s', async (_, text) => {
+    await expectRejection(readResults(await file(text)), 'RESULTS_INVALID');
+  });
+
+  it('are refused where they are missing', async () => {
+    await expectRejection(readResults('/nowhere/results.json'), 'NOT_FOUND');
+  });
+});
