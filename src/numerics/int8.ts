@@ -30,9 +30,8 @@ export function quantizeWeight(weight: Float32Array, rows: number, columns: numb
       if (magnitude > (scales[channel] as number)) scales[channel] = magnitude;
     }
   }
-  // A channel of zeros quantizes to zeros under any scale; 1 keeps the scale valid.
   for (let channel = 0; channel < scales.length; channel++) {
-    scales[channel] = (scales[channel] as number) / 127 || 1;
+    scales[channel] = positiveScale((scales[channel] as number) / 127);
   }
   const values = new Int8Array(weight.length);
   for (let row = 0, i = 0; row < rows; row++) {
@@ -71,7 +70,7 @@ export function activationScale(dtype: 'int8' | 'uint8', low: number, high: numb
 /** Smallest normal float32: a scale below it would be flushed to zero by some kernels. */
 const MIN_SCALE = 2 ** -126;
 
+/** Zeros quantize to zeros under any scale; 1 keeps theirs valid. */
 function positiveScale(scale: number): number {
-  const rounded = Math.fround(scale);
-  return rounded >= MIN_SCALE ? rounded : rounded === 0 ? 1 : MIN_SCALE;
+  return scale === 0 ? 1 : Math.max(Math.fround(scale), MIN_SCALE);
 }

@@ -1,9 +1,9 @@
 import { WanqError } from '../errors.js';
 import type { Attribute } from '../ir/attribute.js';
 import { DataType, dataTypeName } from '../ir/dtype.js';
-import { type Dim, Graph, Model, Node, type Value } from '../ir/graph.js';
+import { type Dim, Graph, Model, Node, type OperatorSet, type Value } from '../ir/graph.js';
 import { MAX_GRAPH_DEPTH, MAX_NODES } from '../limits.js';
-import { AttributeType, decodeMessage, encodeMessage, type Message, type MessageName } from './schema.js';
+import { AttributeType, decode, decodeMessage, encodeMessage, type Message } from './schema.js';
 import { decodeTensor, encodeTensor } from './tensor-proto.js';
 
 /**
@@ -22,17 +22,15 @@ const modelOrigins = new WeakMap<Model, Message>();
  */
 export function decodeModel(bytes: Uint8Array): Model {
   const proto = decode('ModelProto', bytes, 'the file');
-  if (!proto.irVersion || !proto.graph || !proto.opsetImport?.length) {
+  // Absent fields read as their type's zero.
+  if (!(Number(proto.irVersion) > 0) || !proto.graph?.length || !proto.opsetImport?.length) {
     throw new WanqError('MODEL_INVALID', 'the file is not an ONNX model (no IR version, graph or operator set)');
   }
   const graph = decodeGraph(proto.graph, 0);
   if (graph.nodes.length === 0) throw new WanqError('MODEL_INVALID', 'the graph has no nodes');
   const model = new Model({
     irVersion: Number(proto.irVersion),
-    opsets: proto.opsetImport.map(({ domain, version }: Message) => ({
-      domain: domain ?? '',
-      version: Number(version ?? 0),
-    })),
+    opsets: toOpsets(proto.opsetImport),
     producer: [proto.producerName, proto.producerVersion].filter(Boolean).join(' '),
     graph,
     metadata: toMap(proto.metadataProps),
@@ -41,16 +39,12 @@ export function decodeModel(bytes: Uint8Array): Model {
   return model;
 }
 
-function decode(name: MessageName, bytes: Uint8Array, where: string): Message {
-  try {
-    return decodeMessage(name, bytes);
-  } catch (cause) {
-    throw new WanqError('MODEL_INVALID', `${where} is not valid ONNX protobuf`, { cause });
-  }
-}
-
 function toMap(entries: readonly Message[] | undefined): Map<string, string> {
   return new Map((entries ?? []).map(({ key, value }) => [key ?? '', value ?? '']));
+}
+
+function toOpsets(entries: readonly Message[] | undefined): OperatorSet[] {
+  return (entries ?? []).map(({ domain, version }) => ({ domain: domain ?? '', version: Number(version ?? 0) }));
 }
 
 function toEntries(map: ReadonlyMap<string, string>): Message[] {
@@ -91,7 +85,13 @@ function decodeNode(bytes: Uint8Array, depth: number): Node {
     attributes: (proto.attribute ?? []).map((attribute: Uint8Array) => decodeAttribute(attribute, depth)),
     metadata: toMap(proto.metadataProps),
   });
-  const was = new Node({ ...node, inputs: [...node.inputs], outputs: [...node.outputs] });
+  const was = new Node({
+    ...node,
+    inputs: [...node.inputs],
+    outputs: [...node.outputs],
+    attributes: [...node.attributes],
+    metadata: new Map(node.metadata),
+  });
   nodeOrigins.set(node, { bytes, was });
   return node;
 }
@@ -147,7 +147,8 @@ function decodeValue(bytes: Uint8Array): Value {
       : (tensor.shape.dim ?? []).map((dim: Message) =>
           Object.hasOwn(dim, 'dimValue') ? Number(dim.dimValue) : dim.dimParam || null,
         );
-  const value: Value = { name: proto.name ?? '', dtype: dataTypeName(tensor?.elemType ?? 0) ?? null, dims };
+  const dtype = tensor?.elemType ? (dataTypeName(tensor.elemType) ?? null) : null;
+  const value: Value = { name: proto.name ?? '', dtype, dims };
   valueOrigins.set(value, bytes);
   return value;
 }
@@ -157,8 +158,13 @@ export function encodeModel(model: Model): Uint8Array {
   const proto: Message = { ...modelOrigins.get(model) };
   keepUnknown(modelOrigins.get(model), proto);
   proto.irVersion = model.irVersion;
-  proto.opsetImport = model.opsets.map(({ domain, version }) => ({ domain, version }));
-  proto.metadataProps = toEntries(model.metadata);
+  // Entries with fields left out stay as they are if nothing changed.
+  const entriesOf = (opsets: readonly OperatorSet[]): unknown[] =>
+    opsets.flatMap(({ domain, version }) => [domain, version]);
+  if (!sameItems(entriesOf(model.opsets), entriesOf(toOpsets(proto.opsetImport)))) {
+    proto.opsetImport = model.opsets.map(({ domain, version }) => ({ domain, version }));
+  }
+  if (!sameEntries(model.metadata, toMap(proto.metadataProps))) proto.metadataProps = toEntries(model.metadata);
   proto.graph = encodeGraph(model.graph);
   if (!modelOrigins.has(model)) proto.producerName = model.producer;
   return encodeMessage('ModelProto', proto);
@@ -192,7 +198,7 @@ function encodeNode(node: Node): Uint8Array {
   proto.attribute = node.attributes.map(encodeAttribute);
   if (node.name !== (proto.name ?? '')) proto.name = node.name;
   if (node.domain !== (proto.domain ?? '')) proto.domain = node.domain;
-  if (!origin || node.metadata !== origin.was.metadata) proto.metadataProps = toEntries(node.metadata);
+  if (!origin || !sameEntries(node.metadata, origin.was.metadata)) proto.metadataProps = toEntries(node.metadata);
   return encodeMessage('NodeProto', proto);
 }
 
@@ -201,12 +207,16 @@ function isUnchanged(node: Node, was: Node): boolean {
     node.opType === was.opType &&
     node.domain === was.domain &&
     node.name === was.name &&
-    node.metadata === was.metadata &&
+    sameEntries(node.metadata, was.metadata) &&
     sameItems(node.inputs, was.inputs) &&
     sameItems(node.outputs, was.outputs) &&
     sameItems(node.attributes, was.attributes) &&
     !node.attributes.some(({ type }) => type === 'graph' || type === 'graphs')
   );
+}
+
+function sameEntries(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>): boolean {
+  return sameItems([...a].flat(), [...b].flat());
 }
 
 function sameItems<T>(a: readonly T[], b: readonly T[]): boolean {

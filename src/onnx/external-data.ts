@@ -78,10 +78,10 @@ async function openInside(folder: string, location: string, tensorName: string):
   try {
     [resolved, root] = await Promise.all([realpath(path.join(folder, location)), realpath(folder)]);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw refuse('is missing', 'put it beside the .onnx file');
-    }
-    throw fromSystemError(error, location);
+    const { code } = error as NodeJS.ErrnoException;
+    throw code === 'ENOENT'
+      ? refuse('is missing', 'put it beside the .onnx file')
+      : refuse(`cannot be opened (${code})`);
   }
   if (!resolved.startsWith(root + path.sep)) throw refuse('lies outside the model folder');
   const handle = await open(resolved, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(

@@ -1,4 +1,5 @@
 import protobuf from 'protobufjs';
+import { WanqError } from '../errors.js';
 
 /**
  * The messages of ONNX that wanq touches, as a protobufjs descriptor: field names and numbers of `onnx.proto` (ONNX 1.22, IR 13).
@@ -135,6 +136,19 @@ export function decodeMessage(name: MessageName, bytes: Uint8Array): Message {
   const reader = protobuf.Reader.create(bytes);
   reader.discardUnknown = false;
   return root.lookupType(name).decode(reader) as Message;
+}
+
+/**
+ * Decodes untrusted bytes.
+ * @param where names the message in the error
+ * @throws WanqError MODEL_INVALID
+ */
+export function decode(name: MessageName, bytes: Uint8Array, where: string): Message {
+  try {
+    return decodeMessage(name, bytes);
+  } catch (cause) {
+    throw new WanqError('MODEL_INVALID', `${where} is not valid ONNX protobuf`, { cause });
+  }
 }
 
 export function encodeMessage(name: MessageName, message: Message): Uint8Array {

@@ -2,7 +2,7 @@ import { WanqError } from '../errors.js';
 import { byteSize, DataType, dataTypeName } from '../ir/dtype.js';
 import { asBytes, Tensor, type TensorData } from '../ir/tensor.js';
 import { MAX_RANK, MAX_TENSOR_ELEMENTS } from '../limits.js';
-import { decodeMessage, EXTERNAL, encodeMessage, type Message } from './schema.js';
+import { decode, EXTERNAL, encodeMessage, type Message } from './schema.js';
 
 /** The encoded form a tensor was read from, so that an untouched one is written back as it was. */
 const origins = new WeakMap<Tensor, Uint8Array>();
@@ -10,7 +10,7 @@ const origins = new WeakMap<Tensor, Uint8Array>();
 const EXTERNAL_KEYS = new Set(['location', 'offset', 'length', 'checksum', 'basepath']);
 
 export function decodeTensor(bytes: Uint8Array): Tensor {
-  const proto = decodeMessage('TensorProto', bytes);
+  const proto = decode('TensorProto', bytes, 'a tensor');
   const name: string = proto.name ?? '';
   const where = `tensor "${name}"`;
   const dtype = dataTypeName(proto.dataType ?? 0);
@@ -38,15 +38,16 @@ function decodeDims(dims: readonly Message[], where: string): number[] {
 }
 
 function decodeData(proto: Message, dtype: Tensor['dtype'], elements: number, where: string): TensorData {
-  const typed = ['floatData', 'int32Data', 'int64Data', 'doubleData', 'uint64Data', 'stringData'].filter(
-    (field) => proto[field]?.length > 0,
-  );
-  const hasRaw = Object.hasOwn(proto, 'rawData');
+  const fields = ['floatData', 'int32Data', 'int64Data', 'doubleData', 'uint64Data', 'stringData'];
+  const typed = fields.filter((field) => proto[field]?.length > 0);
   const external = proto.dataLocation === EXTERNAL;
-  if (typed.length + (hasRaw && (typed.length > 0 || external) ? 1 : 0) > 1 || (external && typed.length > 0)) {
-    throw new WanqError('MODEL_INVALID', `${where} carries its data twice`);
+  const places = typed.length + (Object.hasOwn(proto, 'rawData') ? 1 : 0) + (external ? 1 : 0);
+  if (places > 1) throw new WanqError('MODEL_INVALID', `${where} carries its data twice`);
+  if (dtype === 'string') {
+    const strings: Uint8Array[] = proto.stringData ?? [];
+    if (strings.length === elements) return { kind: 'strings', strings };
+    throw new WanqError('MODEL_INVALID', `${where} holds ${strings.length} texts where its shape needs ${elements}`);
   }
-  if (dtype === 'string') return { kind: 'strings', strings: proto.stringData ?? [] };
   const expected = byteSize(dtype, elements) ?? 0;
   if (external) return decodeExternal(proto.externalData ?? [], expected, where);
   const bytes: Uint8Array = typed.length > 0 ? packTyped(proto, dtype, where) : (proto.rawData ?? new Uint8Array(0));

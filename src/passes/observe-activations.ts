@@ -46,7 +46,7 @@ export function observeActivations({ values, tokens, outputs }: ObserveOptions):
     },
     run(model) {
       const { graph } = model;
-      if (graph.outputs.some(({ name }) => name.startsWith('wanq.observe.'))) return false;
+      if (values.length === 0 || graph.outputs.some(({ name }) => name.startsWith('wanq.observe.'))) return false;
       const names = new NameAuthority(graph);
       const emit = (opType: string, inputs: string[], attributes: Node['attributes'] = []): string => {
         const output = names.unique('wanq.value');
@@ -100,7 +100,7 @@ export function observeActivations({ values, tokens, outputs }: ObserveOptions):
         );
         outputs.push(named as unknown as ObserverOutputs);
       }
-      return values.length > 0;
+      return true;
     },
   };
 }

@@ -2,6 +2,12 @@ import type { Node } from '../ir/graph.js';
 import { valuesRead } from '../ir/traverse.js';
 import type { Pass } from './pass.js';
 
+interface Visit {
+  readonly node: Node;
+  /** Values it reads whose producers are not placed yet, first one last. */
+  readonly waiting: string[];
+}
+
 /** Orders nodes so that every value is made before it is used, as ONNX demands; nodes that are in order keep their places. */
 export const topologicalSort: Pass = {
   name: 'topological-sort',
@@ -11,28 +17,29 @@ export const topologicalSort: Pass = {
     const producers = new Map<string, Node>();
     for (const node of graph.nodes) for (const output of node.outputs) producers.set(output, node);
     const sorted: Node[] = [];
-    const done = new Set<Node>();
-    // An explicit stack: the chain of producers is as deep as the graph is long.
+    const seen = new Set<Node>();
+    // Depth first, with a stack of our own: the chain of producers is as deep as the graph is long.
     for (const root of graph.nodes) {
-      const stack = [root];
+      const stack = seen.has(root) ? [] : [visit(root)];
       while (stack.length > 0) {
-        const node = stack.at(-1) as Node;
-        const missing = done.has(node)
-          ? []
-          : [...valuesRead(node)]
-              .map((name) => producers.get(name))
-              .filter((producer) => producer !== undefined && producer !== node && !done.has(producer));
-        if (missing.length > 0 && stack.length <= graph.nodes.length) {
-          stack.push(...(missing as Node[]).reverse());
+        const { node, waiting } = stack.at(-1) as Visit;
+        const name = waiting.pop();
+        if (name === undefined) {
+          sorted.push(node);
+          stack.pop();
           continue;
         }
-        stack.pop();
-        if (!done.has(node)) {
-          done.add(node);
-          sorted.push(node);
-        }
+        // A node that was seen is either placed already or waits further down the stack, which is a cycle.
+        const producer = producers.get(name);
+        if (producer && !seen.has(producer)) stack.push(visit(producer));
       }
     }
+
+    function visit(node: Node): Visit {
+      seen.add(node);
+      return { node, waiting: [...valuesRead(node)].reverse() };
+    }
+
     const modified = sorted.some((node, i) => node !== graph.nodes[i]);
     graph.nodes = sorted;
     return modified;

@@ -32,8 +32,14 @@ export function formatMetric({ value, unit }: Pick<Metric, 'value' | 'unit'>): s
 /** Decimal units, as disks are sold. */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  const power = Math.min(units.length - 1, bytes < 1000 ? 0 : Math.floor(Math.log10(bytes) / 3));
-  return `${(bytes / 1000 ** power).toFixed(power === 0 ? 0 : 2)} ${units[power]}`;
+  let value = bytes;
+  let unit = 0;
+  // 999,999 would round to 1000.00 kB.
+  while (unit < units.length - 1 && Number(value.toFixed(2)) >= 1000) {
+    value /= 1000;
+    unit++;
+  }
+  return `${value.toFixed(unit === 0 ? 0 : 2)} ${units[unit]}`;
 }
 
 /** 1:02:03, or 2:03 below an hour. */

@@ -100,6 +100,7 @@ function text(value: string): string {
   return value
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
+    .replaceAll('\\', '\\\\')
     .replaceAll('|', '\\|')
     .replace(/[\r\n]+/g, ' ');
 }

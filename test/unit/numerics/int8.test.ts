@@ -123,15 +123,12 @@ describe('quantizeWeight', () => {
     );
   });
 
-  it.fails.each([2 ** -149, 180 * 2 ** -149])(
-    'stays within half a step of a channel whose largest weight is %d',
-    (w) => {
-      const { values, scales } = quantizeWeight(Float32Array.of(w), 1, 1, 0);
-      const scale = scales[0] as number;
-      expect(scale).toBeGreaterThan(0);
-      expect(Math.abs((values[0] as number) * scale - w)).toBeLessThanOrEqual(scale / 2);
-    },
-  );
+  it.each([2 ** -149, 180 * 2 ** -149])('stays within half a step of a channel whose largest weight is %d', (w) => {
+    const { values, scales } = quantizeWeight(Float32Array.of(w), 1, 1, 0);
+    const scale = scales[0] as number;
+    expect(scale).toBeGreaterThan(0);
+    expect(Math.abs((values[0] as number) * scale - w)).toBeLessThanOrEqual(scale / 2);
+  });
 });
 
 const range = fc.tuple(finiteFloat(), finiteFloat()).map(([a, b]) => ({ low: Math.min(a, b), high: Math.max(a, b) }));

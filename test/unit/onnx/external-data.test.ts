@@ -144,7 +144,7 @@ describe('ExternalData refuses', () => {
     await expectRejection(read('data', offset, length), 'EXTERNAL_DATA_INVALID');
   });
 
-  it.fails.each<[string, string]>([
+  it.each<[string, string]>([
     ['a path through a file', 'data/x'],
     ['a name too long for the file system', 'x'.repeat(5000)],
     ['a loop of symbolic links', 'loop'],

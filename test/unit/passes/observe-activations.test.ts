@@ -82,7 +82,7 @@ describe('observe-activations', () => {
     expect(Buffer.from(encodeModel(made)).equals(once)).toBe(true);
   });
 
-  it.fails('says whether it changed the model, where there is nothing to observe too', () => {
+  it('says whether it changed the model, where there is nothing to observe too', () => {
     const made = build();
     const before = Buffer.from(encodeModel(made));
     const modified = observeActivations({ values: [], tokens: 16, outputs: [] }).run(made);

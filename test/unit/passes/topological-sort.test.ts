@@ -59,7 +59,7 @@ describe('topological-sort', () => {
     expect(sorted([node('Clip', ['a', '', 'x'], 'y'), split]).order).toEqual(['a', 'y']);
   });
 
-  it.fails('orders every acyclic graph and loses no node', () => {
+  it('orders every acyclic graph and loses no node', () => {
     fc.assert(
       fc.property(scrambled, (nodes) => {
         const made = model({ nodes: [...nodes] });
@@ -73,7 +73,7 @@ describe('topological-sort', () => {
     );
   });
 
-  it.fails('orders nodes that read all nodes before them, nearest first', () => {
+  it('orders nodes that read all nodes before them, nearest first', () => {
     const nodes = [
       node('Sum', ['c', 'b', 'a'], 'd'),
       node('Sum', ['b', 'a'], 'c'),

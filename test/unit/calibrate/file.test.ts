@@ -1,0 +1,180 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import {
+  CALIBRATION_SCHEMA,
+  type Calibration,
+  readCalibration,
+  writeCalibration,
+} from '../../../src/calibrate/file.js';
+import { ActivationStatistics } from '../../../src/calibrate/statistics.js';
+import { readSafetensors, type SafeTensor, writeSafetensors } from '../../../src/util/safetensors.js';
+import { expectRejection } from '../helpers/errors.js';
+import { temporaryFolder } from '../helpers/temporary.js';
+
+const SLICES = [
+  ['cond', 0, [1, -2, 0.5, Number.NaN]],
+  ['cond', 10, [0]],
+  ['cond', 2, [3e38, -1e-45]],
+  ['uncond', 0, [7]],
+] as const;
+
+function statistics(value: string, order: readonly (typeof SLICES)[number][] = SLICES): ActivationStatistics {
+  const made = new ActivationStatistics(value, 2);
+  for (const [branch, bucket, samples] of order) {
+    const extreme = Math.max(...samples.filter(Number.isFinite));
+    made
+      .slice(branch, bucket)
+      .add(Float32Array.of(-extreme, 0), Float32Array.of(extreme, 1), Float32Array.from(samples));
+  }
+  return made;
+}
+
+function calibration(activations = [statistics('blocks.0/x'), statistics('y')]): Calibration {
+  return {
+    identity: {
+      model: 'abc',
+      prompts: 'def',
+      promptCount: 3,
+      seed: 42,
+      steps: 20,
+      guidance: 5.5,
+      scheduler: 'UniPCMultistepScheduler',
+      shape: [4, 5, 8, 8],
+      buckets: 11,
+      tokens: 'all',
+    },
+    provider: 'cpu',
+    runtimeVersion: '1.30.0',
+    wanqVersion: '0.1.0',
+    done: [0, 2],
+    activations,
+  };
+}
+
+async function written(of = calibration()): Promise<string> {
+  const file = path.join(await temporaryFolder(), 'calibration.safetensors');
+  await writeCalibration(file, of);
+  return file;
+}
+
+/** A calibration file after a change of its tensors and metadata. */
+async function damaged(
+  change: (tensors: Map<string, SafeTensor>, metadata: Record<string, string>) => void,
+): Promise<string> {
+  const file = await written();
+  const { tensors, metadata } = await readSafetensors(file);
+  const changed = { tensors: new Map(tensors), metadata: { ...metadata } };
+  change(changed.tensors, changed.metadata);
+  await writeSafetensors(file, changed);
+  return file;
+}
+
+/** Changes the JSON header. */
+function inHeader(change: (header: Record<string, never>) => void) {
+  return (_: Map<string, SafeTensor>, metadata: Record<string, string>): void => {
+    const header = JSON.parse(metadata['wanq.calibration'] as string);
+    change(header);
+    metadata['wanq.calibration'] = JSON.stringify(header);
+  };
+}
+
+describe('a calibration file', () => {
+  it('gives back what was written', async () => {
+    const read = await readCalibration(await written());
+    const { activations, ...rest } = calibration();
+    expect({ ...read, activations: undefined }).toEqual({ ...rest, activations: undefined });
+    expect(read.activations.map(({ value, channels }) => [value, channels])).toEqual([
+      ['blocks.0/x', 2],
+      ['y', 2],
+    ]);
+    read.activations.forEach((activation, i) => {
+      expect(activation.slices()).toEqual(activations[i]?.slices());
+    });
+  });
+
+  it('can be added to after it was read', async () => {
+    const [read] = (await readCalibration(await written())).activations;
+    const expected = statistics('blocks.0/x');
+    for (const each of [read, expected]) {
+      each?.slice('cond', 0).add(Float32Array.of(-9, -9), Float32Array.of(9, 9), Float32Array.of(9, -9));
+    }
+    expect(read?.slices()).toEqual(expected.slices());
+  });
+
+  it('is the same bytes in whatever order slices were filled', async () => {
+    const [a, b] = [statistics('x'), statistics('x', SLICES.toReversed())];
+    const bytes = await readFile(await written(calibration([a])));
+    expect(bytes.equals(await readFile(await written(calibration([b]))))).toBe(true);
+  });
+
+  it('says its schema', async () => {
+    const { metadata } = await readSafetensors(await written());
+    expect(metadata['wanq.calibration.schema']).toBe(String(CALIBRATION_SCHEMA));
+  });
+
+  it('keeps counts beyond 2^32', async () => {
+    const file = await damaged((tensors) => {
+      tensors.set('histogram/1/uncond/0', { dtype: 'I64', shape: [1], data: BigInt64Array.of(2n ** 40n + 5n) });
+    });
+    const rewritten = await written(await readCalibration(file));
+    const [, y] = (await readCalibration(rewritten)).activations;
+    expect(y?.slice('uncond', 0).histogram.total).toBe(2 ** 40 + 5);
+  });
+});
+
+describe('readCalibration refuses', () => {
+  it.each<[string, Parameters<typeof damaged>[0]]>([
+    ['another schema', (_, metadata) => (metadata['wanq.calibration.schema'] = String(CALIBRATION_SCHEMA + 1))],
+    ['no schema', (_, metadata) => delete metadata['wanq.calibration.schema']],
+    ['no header', (_, metadata) => delete metadata['wanq.calibration']],
+    ['a header that is not JSON', (_, metadata) => (metadata['wanq.calibration'] = '{')],
+    ['a header that is a list', (_, metadata) => (metadata['wanq.calibration'] = '[]')],
+    ['a header without an identity', inHeader((header) => delete header.identity)],
+    ['an unknown key in the header', inHeader((header) => Object.assign(header, { extra: 1 }))],
+    ['an unknown branch', inHeader((header) => Object.assign(header.activations[0]['slices'][0], { key: 'both/0' }))],
+    [
+      'a bucket that is no number',
+      inHeader((header) => Object.assign(header.activations[0]['slices'][0], { key: 'cond/x' })),
+    ],
+    ['a missing minimum', (tensors) => tensors.delete('min/0/cond/0')],
+    ['a missing maximum', (tensors) => tensors.delete('max/1/cond/2')],
+    ['a missing histogram', (tensors) => tensors.delete('histogram/0/uncond/0')],
+    [
+      'a minimum of too few channels',
+      (tensors) => tensors.set('min/0/cond/0', { dtype: 'F32', shape: [1], data: Float32Array.of(0) }),
+    ],
+    [
+      'a maximum of another type',
+      (tensors) => tensors.set('max/0/cond/0', { dtype: 'F64', shape: [2], data: Float64Array.of(0, 0) }),
+    ],
+    [
+      'counts of another type',
+      (tensors) => tensors.set('histogram/0/uncond/0', { dtype: 'U8', shape: [1], data: Uint8Array.of(1) }),
+    ],
+    [
+      'negative counts',
+      (tensors) => tensors.set('histogram/0/uncond/0', { dtype: 'I64', shape: [1], data: BigInt64Array.of(-1n) }),
+    ],
+    [
+      'a histogram with bins past its largest magnitude',
+      (tensors) => tensors.set('histogram/0/uncond/0', { dtype: 'I64', shape: [5000], data: new BigInt64Array(5000) }),
+    ],
+    [
+      'an exponent that does not belong to the magnitude',
+      inHeader((header) => Object.assign(header.activations[0]['slices'][0], { exponent: 3 })),
+    ],
+  ])('%s', async (_, change) => {
+    await expectRejection(readCalibration(await damaged(change)), 'CALIBRATION_INVALID');
+  });
+
+  it('safetensors of something else', async () => {
+    const file = path.join(await temporaryFolder(), 'other.safetensors');
+    await writeSafetensors(file, { tensors: new Map(), metadata: { format: 'pt' } });
+    await expectRejection(readCalibration(file), 'CALIBRATION_INVALID');
+  });
+
+  it('a missing file', async () => {
+    await expectRejection(readCalibration('/nowhere.safetensors'), 'NOT_FOUND');
+  });
+});
