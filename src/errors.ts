@@ -78,6 +78,7 @@ export function fromSystemError(error: unknown, path: string): unknown {
     case 'ENOENT':
       return new WanqError('NOT_FOUND', `${printable(path)} does not exist`, { ...options, hint: 'check the path' });
     case 'ENOTDIR':
+    case 'EEXIST':
       return new WanqError('NOT_FOUND', `${printable(path)}: part of this path is a file, not a folder`, {
         ...options,
         hint: 'check the path',

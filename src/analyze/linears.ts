@@ -1,4 +1,4 @@
-import { isQuantizableFloat } from '../ir/dtype.js';
+import { type DataTypeName, dataTypeName, isQuantizableFloat } from '../ir/dtype.js';
 import type { Graph, Node } from '../ir/graph.js';
 import type { Tensor } from '../ir/tensor.js';
 import { type GraphIndex, indexGraph } from '../ir/traverse.js';
@@ -20,6 +20,8 @@ export interface Linear {
   readonly weightInput: number;
   /** Whether the stored weight is [out, in] where the node reads [in, out] (Transpose nodes between them). */
   readonly transposed: boolean;
+  /** Type the product is computed in: the weight's, or what a Cast before the node makes of it. */
+  readonly computeType: DataTypeName | undefined;
   /** Contracted dimension. For Conv: input channels times kernel. */
   readonly inFeatures: number;
   readonly outFeatures: number;
@@ -48,7 +50,7 @@ function asLinear(node: Node, graph: Graph, index: GraphIndex): Linear | undefin
   if (activation === undefined || weightName === undefined || output === undefined) return undefined;
   const source = weightSource(weightName, graph, index);
   if (!source || weightSource(activation, graph, index)) return undefined;
-  const { tensor, transposed } = source;
+  const { tensor, transposed, computeType } = source;
   const shape = weightShape(node, tensor, transposed);
   if (!shape || !isQuantizableFloat(tensor.dtype)) return undefined;
   const bias = biasName(node, output, graph, index);
@@ -63,6 +65,7 @@ function asLinear(node: Node, graph: Graph, index: GraphIndex): Linear | undefin
     weight: tensor,
     weightInput: 1,
     transposed,
+    computeType,
     ...shape,
   };
 }
@@ -90,19 +93,25 @@ function weightSource(
   value: string,
   graph: Graph,
   index: GraphIndex,
-): { tensor: Tensor; transposed: boolean } | undefined {
+): { tensor: Tensor; transposed: boolean; computeType: DataTypeName | undefined } | undefined {
   let transposed = false;
+  let cast: { to: DataTypeName | undefined } | undefined;
   let name = value;
-  for (;;) {
+  const passed = new Set<string>();
+  while (!passed.has(name)) {
+    passed.add(name);
     const tensor = graph.initializers.get(name);
-    if (tensor) return { tensor, transposed };
+    if (tensor) return { tensor, transposed, computeType: cast ? cast.to : tensor.dtype };
     const node = index.producers.get(name);
     const input = node?.inputs[0];
     if (!node || input === undefined) return undefined;
+    // The nearest cast to the node decides; CastLike follows another value, whose type is not known here.
+    if (node.opType === 'Cast') cast ??= { to: dataTypeName(node.intAttribute('to', 0)) };
     if (node.opType === 'Transpose' && isMatrixTranspose(node)) transposed = !transposed;
     else if (!PASS_THROUGH.has(node.opType)) return undefined;
     name = input;
   }
+  return undefined;
 }
 
 function isMatrixTranspose(node: Node): boolean {

@@ -168,9 +168,9 @@ export function checkpointPath(output: string): string {
 /** One value for each distinct input of a MatMul or Gemm; q, k and v share theirs. Conv inputs have no token rows to sample. */
 function observedValues(loaded: LoadedModel): ObservedValue[] {
   const values = new Map<string, ObservedValue>();
-  for (const { kind, activation, inFeatures, weight } of findLinears(loaded.model.graph)) {
+  for (const { kind, activation, inFeatures, computeType } of findLinears(loaded.model.graph)) {
     if (kind === 'Conv') continue;
-    values.set(activation, { value: activation, channels: inFeatures, dtype: weight.dtype });
+    values.set(activation, { value: activation, channels: inFeatures, dtype: computeType });
   }
   if (values.size === 0) {
     throw new WanqError('MODEL_UNSUPPORTED', `${printable(loaded.path)} has no MatMul or Gemm with a constant weight`, {

@@ -83,6 +83,10 @@ class Evaluation {
   }
 
   static async open(options: EvaluateOptions): Promise<Evaluation> {
+    for (const count of ['seedsPerPrompt', 'inspected'] as const) {
+      if (!(options[count] >= 1)) throw new WanqError('USAGE', `${count} must be at least 1, and is ${options[count]}`);
+    }
+    if (options.prompts.length === 0) throw new WanqError('PROMPTS_EMPTY', 'there are no prompts to evaluate');
     const reference = await PipelineFolder.open(options.reference);
     const quantized = await PipelineFolder.open(options.quantized);
     const shape = await describePipeline(reference, options);

@@ -9,12 +9,13 @@ import { type Pass, requireOpset } from './pass.js';
 export interface ObservedValue {
   readonly value: string;
   readonly channels: number;
-  readonly dtype: DataTypeName;
+  /** undefined where it is not known. */
+  readonly dtype: DataTypeName | undefined;
 }
 
 /** Graph outputs that carry the statistics of one observed value. */
 export interface ObserverOutputs {
-  /** `[channels]`, exact over all tokens. */
+  /** `[channels]`, exact over all tokens; NaN for a channel that held NaN or infinity. */
   readonly min: string;
   readonly max: string;
   /** `[k, channels]` with k = min(tokens, rows): a stratified sample of rows, or all of them. */
@@ -61,8 +62,9 @@ export function observeActivations({ values, tokens, outputs }: ObserveOptions):
       const one = constant(Tensor.int64(names.unique('wanq.one'), [], [1]));
       const vector = constant(Tensor.int64(names.unique('wanq.vector'), [1], [1]));
       const firstAxis = constant(Tensor.int64(names.unique('wanq.axis'), [1], [0]));
+      const naught = constant(Tensor.float32(names.unique('wanq.naught'), [], [0]));
       const reduce = (opType: string, value: string): string =>
-        model.opset >= 18
+        model.opset >= (opType === 'ReduceSum' ? 13 : 18)
           ? emit(opType, [value, firstAxis], [int('keepdims', 0)])
           : emit(opType, [value], [{ name: 'axes', type: 'ints', value: [0] }, int('keepdims', 0)]);
 
@@ -88,7 +90,10 @@ export function observeActivations({ values, tokens, outputs }: ObserveOptions):
         const shape = constant(Tensor.int64(names.unique('wanq.shape'), [2], [-1, channels]));
         const flat = emit('Reshape', [value, shape]);
         const rows = dtype === 'float32' ? flat : emit('Cast', [flat], [int('to', DataType.float32)]);
-        const made = { min: reduce('ReduceMin', rows), max: reduce('ReduceMax', rows), sample: sampleRows(rows) };
+        // onnxruntime's ReduceMin and ReduceMax pass over NaN, and ReduceSum does not: 0 * sum is NaN where a value was not finite.
+        const poison = emit('Mul', [reduce('ReduceSum', rows), naught]);
+        const extreme = (opType: string): string => emit('Add', [reduce(opType, rows), poison]);
+        const made = { min: extreme('ReduceMin'), max: extreme('ReduceMax'), sample: sampleRows(rows) };
         const named = Object.fromEntries(
           Object.entries(made).map(([statistic, from]) => {
             const name = `wanq.observe.${i}.${statistic}`;

@@ -3,6 +3,7 @@ import { int } from '../ir/attribute.js';
 import { type Model, Node } from '../ir/graph.js';
 import { NameAuthority } from '../ir/names.js';
 import { asBytes, type ReadTensor, Tensor } from '../ir/tensor.js';
+import { indexGraph } from '../ir/traverse.js';
 import type { ActivationScale } from '../numerics/int8.js';
 import { type Pass, requireOpset } from './pass.js';
 import { storedWeight } from './stored-weight.js';
@@ -54,11 +55,14 @@ export function quantizeLinears(options: QuantizeLinearsOptions): Pass {
       }
       return modified;
     },
-    ensures(model) {
-      const weight = model.graph.nodes.find(
-        (node) => node.metadata.has(DONE) && !node.inputs[1]?.endsWith('_DequantizeLinear_Output'),
+    ensures({ graph }) {
+      const { producers } = indexGraph(graph);
+      const broken = graph.nodes.find(
+        (node) =>
+          node.metadata.has(DONE) &&
+          node.inputs.slice(0, 2).some((name) => producers.get(name)?.opType !== 'DequantizeLinear'),
       );
-      return weight && `the weight of ${weight.name} is not dequantized`;
+      return broken && `an input of ${broken.name} is not dequantized`;
     },
   };
 }

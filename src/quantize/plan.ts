@@ -104,6 +104,8 @@ export function makePlan(graph: Graph, options: PlanOptions, calibration: Calibr
     const { quantize, reason } = decide(options.scheme, linear);
     if (!quantize) return row('keep', reason, null);
     if (kept.has(linear)) return row('keep', 'named by --keep', null);
+    if (linear.computeType !== 'float32')
+      return row('keep', `${NOT_QUANTIZABLE} ${linear.computeType ?? 'an unknown type'}`, null);
     if (!calibration) return row('int8', reason, null);
     const activation = plannedActivation(linear);
     if (typeof activation === 'string') return row('keep', activation, null);
@@ -125,6 +127,12 @@ export function makePlan(graph: Graph, options: PlanOptions, calibration: Calibr
   return { plan: { scheme, target, method, rows, bytesBefore, bytesAfter: bytesBefore - saved }, quantized };
 }
 
+/** How the reason begins where a linear is not FP32. */
+export const NOT_QUANTIZABLE = 'this version quantizes FP32 products, and it computes in';
+
+/** How the reason begins where calibration saw values that have no scale. */
+export const NOT_FINITE = 'NaN or infinity was seen in its input during calibration';
+
 /** @returns the reason as text where the activation cannot be quantized */
 function planActivation(
   value: string,
@@ -138,7 +146,7 @@ function planActivation(
   }
   const { range, histogram } = statistics.total();
   if (!Number.isFinite(range.min) || !Number.isFinite(range.max) || histogram.nonFinite > 0) {
-    return 'NaN or infinity was seen in its input during calibration';
+    return NOT_FINITE;
   }
   const dtype = TARGET_TRAITS[target].activation;
   const chosen = chooseRange(histogram.toJSON(), range, dtype, { method, percentile });

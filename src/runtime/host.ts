@@ -13,6 +13,9 @@ export interface HostOptions {
 
 const DEFAULT_TIMEOUT_MS = 60 * 60 * 1000;
 
+/** Node's timers fire at once beyond this. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 interface Waiting {
   resolve(result: unknown): void;
   reject(error: unknown): void;
@@ -33,7 +36,7 @@ export class RuntimeHost {
 
   constructor({ signal, timeoutMs = DEFAULT_TIMEOUT_MS }: HostOptions = {}) {
     signal?.throwIfAborted();
-    this.#timeoutMs = timeoutMs;
+    this.#timeoutMs = Math.min(timeoutMs, MAX_TIMER_MS);
     this.#signal = signal;
     const worker = createRequire(import.meta.url).resolve('#ort-worker');
     this.#child = fork(worker, {
@@ -145,7 +148,7 @@ export class Session {
 /** onnxruntime's errors are C++ text that can quote the model's bytes. */
 function runtimeError(message: string): WanqError {
   const text = printable(message, 240);
-  if (/AppendExecutionProvider|backend not found|no available backend/i.test(text)) {
+  if (/AppendExecutionProvider|WebGPU adapter|backend not found|no available backend/i.test(text)) {
     return new WanqError('PROVIDER_UNAVAILABLE', `no execution provider took the model: ${text}`, {
       hint: 'use --device cpu, or install the libraries the provider needs',
     });

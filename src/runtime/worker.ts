@@ -20,7 +20,9 @@ async function create(id: number, request: Extract<Request, { kind: 'create' }>)
       refused.push({ provider, reason: messageOf(error) });
     }
   }
-  throw new Error(refused.map(({ provider, reason }) => `${provider}: ${reason}`).join('; '));
+  // The last provider is the most general one, so its reason says most about the model.
+  const last = refused.at(-1);
+  throw new Error(last ? `${last.provider}: ${last.reason}` : 'no execution provider was named');
 }
 
 function open({ source }: Extract<Request, { kind: 'create' }>, options: ort.InferenceSession.SessionOptions) {

@@ -62,8 +62,9 @@ export async function readSafetensors(file: string): Promise<Safetensors> {
   const metadata: Record<string, string> = Object.create(null);
   const entries: { name: string; dtype: SafetensorsType; shape: number[]; begin: number; end: number }[] = [];
   for (const [name, value] of Object.entries(header as Record<string, unknown>)) {
+    if (typeof value !== 'object' || value === null) return fail('an entry is malformed');
     if (name === '__metadata__') {
-      for (const [key, text] of Object.entries(value as object)) {
+      for (const [key, text] of Object.entries(value)) {
         if (typeof text !== 'string') fail('metadata is not text');
         metadata[key] = text;
       }

@@ -1,7 +1,7 @@
 import { Option } from 'commander';
 import { WanqError } from '../../errors.js';
 import { THRESHOLD_METHODS } from '../../numerics/thresholds/index.js';
-import type { PlanRow, QuantPlan } from '../../quantize/plan.js';
+import { NOT_FINITE, NOT_QUANTIZABLE, type PlanRow, type QuantPlan } from '../../quantize/plan.js';
 import { planPipeline, type QuantizeOptions, quantize } from '../../quantize/quantize.js';
 import { SCHEMES } from '../../quantize/scheme.js';
 import { TARGETS } from '../../quantize/target.js';
@@ -90,9 +90,11 @@ export const quantizeCommand: CommandModule = {
   },
 };
 
-/** Linears that the scheme names and the calibration forbids. */
+/** Linears that the scheme names and that cannot be quantized all the same. */
 function unexpectedlyKept({ rows }: QuantPlan): PlanRow[] {
-  return rows.filter(({ decision, reason }) => decision === 'keep' && reason.includes('calibration'));
+  return rows.filter(
+    ({ decision, reason }) => decision === 'keep' && (reason === NOT_FINITE || reason.startsWith(NOT_QUANTIZABLE)),
+  );
 }
 
 function planTable({ rows, bytesBefore, bytesAfter, scheme, target, method }: QuantPlan): string {

@@ -101,14 +101,15 @@ describe.each([13, 17, 18, 20])('a small graph of opset %i', (opset) => {
     );
   });
 
-  it('shows infinities in the range of their channel and NaN in the sample', async () => {
+  it('makes the range of a channel with infinities or NaN NaN, and shows them in the sample', async () => {
     const { source, outputs: names } = observed('float32', 'all');
     const session = await host.createSession(source, CPU);
+    // NaN in the last row: the reductions of onnxruntime pass over it there.
     const broken = Float32Array.of(1, 2, 3, 4, 5, 6, 1, Infinity, 3, -Infinity, 5, Number.NaN);
     const { outputs } = await session.run({ x: float32Tensor(broken, [1, 2, CHANNELS]) });
     const { min, max, sample } = names[0] as ObserverOutputs;
-    expect([...floats(outputs, max)].slice(0, 5)).toEqual([1, Infinity, 3, 4, 5]);
-    expect([...floats(outputs, min)].slice(0, 5)).toEqual([1, 2, 3, -Infinity, 5]);
+    expect([...floats(outputs, max)]).toEqual([1, Number.NaN, 3, Number.NaN, 5, Number.NaN]);
+    expect([...floats(outputs, min)]).toEqual([1, Number.NaN, 3, Number.NaN, 5, Number.NaN]);
     expect(floats(outputs, sample)).toEqual(broken);
   });
 });

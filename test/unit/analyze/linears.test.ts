@@ -25,6 +25,7 @@ describe('findLinears', () => {
         weight: stored,
         weightInput: 1,
         transposed: false,
+        computeType: 'float32',
         inFeatures: 3,
         outFeatures: 5,
         channelAxis: 1,
@@ -74,6 +75,25 @@ describe('findLinears', () => {
       }),
     );
     expect(linear).toMatchObject({ transposed: viaTranspose, inFeatures: 3, outFeatures: 5, channelAxis });
+  });
+
+  it.each<[string, number[], string | undefined]>([
+    ['no cast', [], 'float16'],
+    ['a cast to float32', [1], 'float32'],
+    ['casts to bfloat16 and float32, in this order', [16, 1], 'float32'],
+    ['a cast to a type that does not exist', [999], undefined],
+  ])('reads the type of the product after %s', (_, casts, computeType) => {
+    const names = ['w', ...casts.map((_cast, i) => `cast${i}`)];
+    const [linear] = findLinears(
+      graph({
+        nodes: [
+          ...casts.map((to, i) => node('Cast', [names[i] as string], names[i + 1] as string, [int('to', to)])),
+          node('MatMul', ['x', names.at(-1) as string], 'y'),
+        ],
+        initializers: [Tensor.fromBytes('w', 'float16', [2, 2], new Uint8Array(8))],
+      }),
+    );
+    expect(linear?.computeType).toBe(computeType);
   });
 
   it('counts the kernel of a Conv among its input features', () => {
@@ -133,8 +153,7 @@ describe('findLinears', () => {
     expect(findLinears(made)).toEqual([]);
   });
 
-  // Hangs.
-  it.skip('ends on a cycle of nodes that pass a value through', () => {
+  it('ends on a cycle of nodes that pass a value through', () => {
     const made = graph({
       nodes: [node('Identity', ['b'], 'a'), node('Identity', ['a'], 'b'), node('MatMul', ['x', 'a'], 'y')],
     });

@@ -70,10 +70,15 @@ async function damaged(
   return file;
 }
 
+interface Header {
+  identity?: object;
+  activations: [{ slices: [object] }];
+}
+
 /** Changes the JSON header. */
-function inHeader(change: (header: Record<string, never>) => void) {
+function inHeader(change: (header: Header) => void) {
   return (_: Map<string, SafeTensor>, metadata: Record<string, string>): void => {
-    const header = JSON.parse(metadata['wanq.calibration'] as string);
+    const header: Header = JSON.parse(metadata['wanq.calibration'] as string);
     change(header);
     metadata['wanq.calibration'] = JSON.stringify(header);
   };
@@ -132,10 +137,10 @@ describe('readCalibration refuses', () => {
     ['a header that is a list', (_, metadata) => (metadata['wanq.calibration'] = '[]')],
     ['a header without an identity', inHeader((header) => delete header.identity)],
     ['an unknown key in the header', inHeader((header) => Object.assign(header, { extra: 1 }))],
-    ['an unknown branch', inHeader((header) => Object.assign(header.activations[0]['slices'][0], { key: 'both/0' }))],
+    ['an unknown branch', inHeader((header) => Object.assign(header.activations[0].slices[0], { key: 'both/0' }))],
     [
       'a bucket that is no number',
-      inHeader((header) => Object.assign(header.activations[0]['slices'][0], { key: 'cond/x' })),
+      inHeader((header) => Object.assign(header.activations[0].slices[0], { key: 'cond/x' })),
     ],
     ['a missing minimum', (tensors) => tensors.delete('min/0/cond/0')],
     ['a missing maximum', (tensors) => tensors.delete('max/1/cond/2')],
@@ -162,7 +167,7 @@ describe('readCalibration refuses', () => {
     ],
     [
       'an exponent that does not belong to the magnitude',
-      inHeader((header) => Object.assign(header.activations[0]['slices'][0], { exponent: 3 })),
+      inHeader((header) => Object.assign(header.activations[0].slices[0], { exponent: 3 })),
     ],
   ])('%s', async (_, change) => {
     await expectRejection(readCalibration(await damaged(change)), 'CALIBRATION_INVALID');

@@ -1,0 +1,161 @@
+import { describe, expect, it } from 'vitest';
+import { findLinears } from '../../../src/analyze/linears.js';
+import type { Calibration } from '../../../src/calibrate/file.js';
+import { ActivationStatistics } from '../../../src/calibrate/statistics.js';
+import type { Graph } from '../../../src/ir/graph.js';
+import { Tensor } from '../../../src/ir/tensor.js';
+import { makePlan, type PlanOptions } from '../../../src/quantize/plan.js';
+import { decide } from '../../../src/quantize/scheme.js';
+import { expectRefusal } from '../helpers/errors.js';
+import { graph, node } from '../helpers/graphs.js';
+
+/** Weight names with the value each is multiplied by. */
+const LINEARS: [weight: string, activation: string][] = [
+  ['time_embedding.0', 'timestep'],
+  ['text_embedding.0', 'text'],
+  ['time_projection.1', 'time'],
+  ['blocks.0.self_attn.q', 'h'],
+  ['blocks.0.self_attn.k', 'h'],
+  ['blocks.0.cross_attn.v', 'c'],
+  ['blocks.0.ffn.0', 'f'],
+  ['blocks.0.ffn.2', 'g'],
+  ['blocks.1.ffn.0', 'f1'],
+  ['head.head', 'last'],
+];
+const ACTIVATIONS = [...new Set(LINEARS.map(([, activation]) => activation))];
+
+const transformer = graph({
+  nodes: [
+    node('Conv', ['video', 'patch_embedding.weight'], 'patches'),
+    ...LINEARS.map(([name, activation]) => node('MatMul', [activation, `${name}.weight`], `${name}.out`)),
+  ],
+  initializers: [
+    Tensor.float32('patch_embedding.weight', [4, 2, 1, 2], new Float32Array(16)),
+    ...LINEARS.map(([name]) => Tensor.float32(`${name}.weight`, [3, 4], new Float32Array(12))),
+  ],
+  inputs: ['video', ...ACTIVATIONS],
+});
+
+function calibration(samples: Record<string, number[]> = {}): Calibration {
+  const activations = ACTIVATIONS.map((value) => {
+    const statistics = new ActivationStatistics(value, 1);
+    const seen = Float32Array.from(samples[value] ?? [-1, 3]);
+    statistics.slice('cond', 0).add(seen.subarray(0, 1), seen.subarray(0, 1), seen.subarray(0, 1));
+    for (const x of seen) statistics.slice('uncond', 1).add(Float32Array.of(x), Float32Array.of(x), Float32Array.of(x));
+    return statistics;
+  });
+  // Plans look at nothing but the statistics.
+  return { activations } as unknown as Calibration;
+}
+
+const options: PlanOptions = { scheme: 'ffn', target: 'tensorrt', method: 'minmax', percentile: 99.9, keep: [] };
+const plan = (
+  changes: Partial<PlanOptions> = {},
+  of: Calibration | undefined = calibration(),
+  on: Graph = transformer,
+) => makePlan(on, { ...options, ...changes }, of);
+const int8 = (made: ReturnType<typeof plan>): string[] =>
+  made.plan.rows.filter(({ decision }) => decision === 'int8').map(({ role }) => role);
+
+const FFN = ['blocks.0.ffn.up', 'blocks.0.ffn.down', 'blocks.1.ffn.up'];
+const BLOCKS = ['blocks.0.attn1.q', 'blocks.0.attn1.k', 'blocks.0.attn2.v', ...FFN];
+
+describe('decide', () => {
+  const quantized = (scheme: 'ffn' | 'blocks', on: Graph): string[] =>
+    findLinears(on)
+      .filter((linear) => decide(scheme, linear).quantize)
+      .map(({ role }) => role);
+
+  it('takes feed-forward linears, or all of the blocks, and never the embeddings', () => {
+    expect(quantized('ffn', transformer)).toEqual(FFN);
+    expect(quantized('blocks', transformer)).toEqual(BLOCKS);
+  });
+
+  it('takes every linear of a graph that is no known transformer, but no convolution', () => {
+    const other = graph({
+      nodes: [node('MatMul', ['x', 'w'], 'a'), node('Conv', ['x', 'kernel'], 'b')],
+      initializers: [Tensor.float32('w', [1, 1], [1]), Tensor.float32('kernel', [1, 1, 1], [1])],
+    });
+    expect(quantized('ffn', other)).toEqual(['linear']);
+  });
+
+  it('gives a reason for each', () => {
+    for (const linear of findLinears(transformer)) expect(decide('ffn', linear).reason).not.toBe('');
+  });
+});
+
+describe('makePlan', () => {
+  it('has a row for every linear and binds those it quantizes', () => {
+    const made = plan({ scheme: 'blocks' });
+    expect(made.plan.rows).toHaveLength(LINEARS.length + 1);
+    expect(int8(made)).toEqual(BLOCKS);
+    expect(made.quantized.map(({ linear }) => linear.role)).toEqual(BLOCKS);
+    for (const row of made.plan.rows) expect(row.activation !== null).toBe(row.decision === 'int8');
+  });
+
+  it('keeps what globs name', () => {
+    const made = plan({ keep: ['blocks.0.ffn.*'] });
+    expect(int8(made)).toEqual(['blocks.1.ffn.up']);
+    expect(made.plan.rows.find(({ role }) => role === 'blocks.0.ffn.up')?.reason).toContain('--keep');
+    expectRefusal(() => plan({ keep: ['blocks.7.*'] }), 'PATTERN_UNMATCHED');
+  });
+
+  it('takes ranges over all branches and buckets', () => {
+    const made = plan({}, calibration({ f: [-2, 5, 127, 1] }));
+    const activation = made.quantized[0]?.activation;
+    expect(activation).toMatchObject({ value: 'f', min: -2, max: 127, low: -2, high: 127, method: 'minmax' });
+    expect(activation).toMatchObject({ dtype: 'int8', scale: 1, zeroPoint: 0, clippedShare: 0 });
+  });
+
+  it('quantizes to uint8 for onnxruntime on a CPU', () => {
+    const made = plan({ target: 'ort-cpu' }, calibration({ f: [-51, 204] }));
+    expect(made.quantized[0]?.activation).toMatchObject({ dtype: 'uint8', scale: 1, zeroPoint: 51 });
+  });
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])('keeps a linear whose input was %d once', (broken) => {
+    const made = plan({}, calibration({ f: [1, broken, 2] }));
+    expect(int8(made)).toEqual(FFN.slice(1));
+    expect(made.plan.rows.find(({ role }) => role === 'blocks.0.ffn.up')).toMatchObject({
+      decision: 'keep',
+      reason: expect.stringContaining('NaN or infinity'),
+      activation: null,
+    });
+  });
+
+  it('keeps a linear that does not compute in float32', () => {
+    const made = graph({
+      nodes: [node('MatMul', ['h', 'half'], 'a'), node('MatMul', ['h', 'w'], 'b')],
+      initializers: [Tensor.fromBytes('half', 'float16', [1, 1], new Uint8Array(2)), Tensor.float32('w', [1, 1], [1])],
+    });
+    const { plan: kept } = plan({}, calibration(), made);
+    expect(kept.rows.map(({ decision }) => decision)).toEqual(['keep', 'int8']);
+    expect(kept.rows[0]?.reason).toContain('float16');
+  });
+
+  it('counts bytes: INT8 values, and a float32 scale and a zero point for each output', () => {
+    const made = plan({ keep: ['blocks.1.ffn.up'] });
+    const total = 4 * (16 + 12 * LINEARS.length);
+    expect(made.plan.bytesBefore).toBe(total);
+    expect(made.plan.bytesAfter).toBe(total - 2 * 48 + 2 * (12 + 4 * 5));
+    const row = made.plan.rows.find(({ role }) => role === 'blocks.0.ffn.up');
+    expect(row).toMatchObject({ weightShape: [3, 4], bytesBefore: 48, bytesAfter: 32 });
+  });
+
+  it('can be made without a calibration, then without scales', () => {
+    const made = makePlan(transformer, options, undefined);
+    expect(int8(made)).toEqual(FFN);
+    expect(made.plan.rows.every(({ activation }) => activation === null)).toBe(true);
+    expect(made.quantized).toEqual([]);
+  });
+
+  it('refuses a calibration that did not see an activation', () => {
+    const { activations } = calibration();
+    const partial = { activations: activations.filter(({ value }) => value !== 'g') } as unknown as Calibration;
+    expectRefusal(() => plan({}, partial), 'CALIBRATION_MISMATCH');
+  });
+
+  it('refuses where nothing is left to quantize', () => {
+    expectRefusal(() => plan({ keep: ['*'] }), 'MODEL_UNSUPPORTED');
+    expectRefusal(() => plan({}, calibration(), graph({ nodes: [node('Relu', ['x'], 'y')] })), 'MODEL_UNSUPPORTED');
+  });
+});
