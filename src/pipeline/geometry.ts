@@ -49,6 +49,10 @@ export function latentShape(
     height: size.height ?? (fixed.height === undefined ? DEFAULT_SIZE.height : fixed.height * spatial),
     width: size.width ?? (fixed.width === undefined ? DEFAULT_SIZE.width : fixed.width * spatial),
   };
+  for (const [side, value] of Object.entries(pixels)) {
+    if (!(value >= 1))
+      throw new WanqError('USAGE', `${side} of ${value} cannot be encoded`, { hint: 'give at least 1' });
+  }
   if ((pixels.frames - 1) % temporal !== 0) {
     throw new WanqError('USAGE', `${pixels.frames} frames cannot be encoded`, {
       hint: `use a multiple of ${temporal} plus 1`,

@@ -69,6 +69,9 @@ export function schedulerFrom(settings: z.input<typeof config>, where: string): 
       if (!c.predict_x0) refuse('predict_x0 = false');
       if (c.thresholding) refuse('thresholding');
       if (solver !== 'bh1' && solver !== 'bh2') return refuse(`solver_type ${solver}`);
+      if (!c.lower_order_final && c.solver_order > 1 && c.final_sigmas_type === 'zero') {
+        refuse('lower_order_final = false down to sigma 0 (diffusers itself ends in NaN there)');
+      }
       return (steps) =>
         new UniPCScheduler({
           steps,

@@ -100,7 +100,9 @@ export class UniPCScheduler implements Scheduler {
         residual += ((weights[j] as number) * difference) / (ratios[j] as number);
       }
       if (ahead) residual += (weights.at(-1) as number) * ((ahead[k] as number) - base);
-      result[k] = keep * (sample[k] as number) - alphaTo * phi1 * base - alphaTo * b * residual;
+      // At sigma 0 h is infinite, and so is b of bh1; there the order is 1 and nothing is left to weigh.
+      const correction = weights.length > 0 ? alphaTo * b * residual : 0;
+      result[k] = keep * (sample[k] as number) - alphaTo * phi1 * base - correction;
     }
     return result;
   }

@@ -130,8 +130,8 @@ describe('every scheduler', () => {
     );
   });
 
-  it.fails.each([{ solver_type: 'bh1' }, { lower_order_final: false }])('arrives somewhere with %j', (change) => {
-    expect(denoise(make({ ...UNIPC, ...change }, 4), [1, -2]).every(Number.isFinite)).toBe(true);
+  it('arrives somewhere with bh1', () => {
+    expect(denoise(make({ ...UNIPC, solver_type: 'bh1' }, 4), [1, -2]).every(Number.isFinite)).toBe(true);
   });
 
   it('starts anew for every run', () => {
@@ -169,6 +169,7 @@ describe('schedulerFrom', () => {
     [{ ...UNIPC, predict_x0: false }, 'predict_x0'],
     [{ ...UNIPC, thresholding: true }, 'thresholding'],
     [{ ...UNIPC, solver_type: 'heun' }, 'heun'],
+    [{ ...UNIPC, lower_order_final: false }, 'lower_order_final'],
     [{ ...UNIPC, use_karras_sigmas: true }, 'use_karras_sigmas'],
     [{ ...UNIPC, use_exponential_sigmas: true }, 'use_exponential_sigmas'],
     [{ ...UNIPC, use_beta_sigmas: true }, 'use_beta_sigmas'],
