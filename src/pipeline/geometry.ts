@@ -75,7 +75,7 @@ export function latentShape(
     if (fixed[side] === undefined || fixed[side] === shape[side]) continue;
     throw new WanqError(
       'USAGE',
-      `the VAE decoder was exported for ${side} ${fixed[side]} in latent units, and ${shape[side]} were asked for`,
+      `the VAE decoder was exported for one size: ${side} ${fixed[side]} in latent units, where ${shape[side]} was asked for`,
       {
         hint: 'leave out --frames, --height and --width, or export the VAE for this size',
       },
