@@ -44,6 +44,8 @@ describe('judge', () => {
   ])('takes %d under %s as passed: %s', (value, operator, passed) => {
     expect(judge(measured(value), [rule(operator, 3)]).passed).toBe(passed);
     expect(judge(measured(value), [rule(operator, -1e308)]).passed).toBe(passed);
+    const message = judge(measured(value), [rule(operator, 3)]).checks[0]?.message;
+    expect(message?.includes('no usable value')).toBe(!passed);
   });
 
   it('fails a metric that was not measured, and says why', () => {

@@ -119,6 +119,14 @@ describe('Histogram', () => {
     );
   });
 
+  it.each([2 ** 100 * (1 - 2 ** -53), 2 ** 100, 2 ** -100 * (1 + 2 ** -52)])('covers the double %d as well', (x) => {
+    const histogram = new Histogram();
+    histogram.add([x]);
+    const bins = x / 2 ** histogram.exponent;
+    expect(bins).toBeGreaterThanOrEqual(2048);
+    expect(bins).toBeLessThan(4096);
+  });
+
   it('puts zeros of both signs into bin 0', () => {
     const { first, counts } = histogramOf([0, -0, 0, 5]).toJSON();
     expect(counts[-first]).toBe(3);

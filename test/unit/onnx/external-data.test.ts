@@ -129,7 +129,7 @@ describe('ExternalData refuses', () => {
     execFileSync('mkfifo', [path.join(inside, 'fifo')]);
     await symlink('/dev/zero', path.join(inside, 'device'));
     for (const location of ['folder', 'fifo', 'device']) {
-      await expectRejection(read(location), 'EXTERNAL_DATA_INVALID');
+      await expectRejection(read(location, 0, 0), 'EXTERNAL_DATA_INVALID');
     }
   });
 

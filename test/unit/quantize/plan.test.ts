@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { findLinears } from '../../../src/analyze/linears.js';
+import { findLinears, type Linear } from '../../../src/analyze/linears.js';
 import type { Calibration } from '../../../src/calibrate/file.js';
 import { ActivationStatistics } from '../../../src/calibrate/statistics.js';
 import type { Graph } from '../../../src/ir/graph.js';
@@ -79,8 +79,17 @@ describe('decide', () => {
     expect(quantized('ffn', other)).toEqual(['linear']);
   });
 
-  it('gives a reason for each', () => {
-    for (const linear of findLinears(transformer)) expect(decide('ffn', linear).reason).not.toBe('');
+  it.each([
+    ['patch_embedding', 'patch embedding'],
+    ['time_embedder.1', 'timestep embedding'],
+    ['time_proj', 'timestep embedding'],
+    ['text_embedder.1', 'condition embedder'],
+    ['proj_out', 'output projection'],
+    ['blocks.0.attn1.q', 'attention keeps its precision'],
+    ['blocks.0.ffn.up', 'feed-forward'],
+  ])('says of %s why', (role, reason) => {
+    const linear = findLinears(transformer).find((each) => each.role === role) as Linear;
+    expect(decide('ffn', linear).reason).toContain(reason);
   });
 });
 
@@ -120,6 +129,13 @@ describe('makePlan', () => {
       reason: expect.stringContaining('NaN or infinity'),
       activation: null,
     });
+  });
+
+  it('keeps a linear whose input was sampled as NaN, whatever its range', () => {
+    const seen = calibration();
+    const of = seen.activations.find(({ value }) => value === 'f') as ActivationStatistics;
+    of.slice('cond', 0).histogram.add([Number.NaN]);
+    expect(int8(plan({}, seen))).toEqual(FFN.slice(1));
   });
 
   it('keeps a linear that does not compute in float32', () => {

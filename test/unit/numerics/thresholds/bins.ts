@@ -30,8 +30,9 @@ function counts(minLength: number, maxLength: number): fc.Arbitrary<Float64Array
   const ragged = fc.array(fc.oneof(fc.constant(0), fc.nat({ max: 9 }), fc.nat({ max: 1_000_000 })), {
     minLength,
     maxLength,
+    size: 'max',
   });
-  const tailed = fc.array(fc.integer({ min: 1, max: 100_000 }), { minLength, maxLength }).map((values) => {
+  const tailed = fc.array(fc.integer({ min: 1, max: 100_000 }), { minLength, maxLength, size: 'max' }).map((values) => {
     const tail = Math.floor(values.length * 0.6);
     return values.map((value, i) => (i < tail ? 1000 + value : value % 29 === 0 ? 1 : 0));
   });

@@ -56,7 +56,7 @@ function close(a: number, b: number): boolean {
 
 const forms = [
   { form: 'magnitudes', levels: 128, bins: magnitudes(100, 330) },
-  { form: 'signed bins', levels: 256, bins: signed(220, 600) },
+  { form: 'signed bins', levels: 256, bins: signed(220, 800) },
 ];
 
 describe.each(forms)('KL over $levels levels of $form', ({ levels, bins }) => {
@@ -95,6 +95,11 @@ describe.each(forms)('KL over $levels levels of $form', ({ levels, bins }) => {
 });
 
 describe('the KL threshold', () => {
+  it('is the widest of those that lose nothing', () => {
+    const counts = Float64Array.from({ length: 300 }, (_, i) => (i === 0 ? 5 : 0));
+    expect(klThreshold({ counts, center: 0, width: 1 }, 128)).toEqual({ k: 300, candidates: 173 });
+  });
+
   it('clips an outlier of a normal distribution on int8', () => {
     const histogram = new Histogram();
     histogram.add(randn(7, 1_000_000));
