@@ -14,8 +14,8 @@ export function selectLinears(linears: readonly Linear[], globs: readonly string
   const blocks = blockCount(linears);
   const selected = new Set<Linear>();
   for (const glob of globs) {
-    // picomatch throws on an empty glob, which names nothing.
-    const matches = glob === '' ? () => false : picomatch(glob, { dot: true });
+    // picomatch throws on an empty glob, which names nothing; a leading ! would select by whichever name is not excluded.
+    const matches = glob === '' ? () => false : picomatch(glob, { dot: true, nonegate: true });
     const hits = linears.filter((linear) => namesOf(linear, blocks).some((name) => matches(name)));
     if (hits.length === 0) {
       const nearest = nearestNames(glob, linears);

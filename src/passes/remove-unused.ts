@@ -18,6 +18,8 @@ export const removeUnused: Pass = {
     const before = graph.nodes.length + graph.initializers.size;
     const made = new Set(kept.flatMap(({ outputs }) => outputs));
     graph.nodes = kept;
+    // An input with a default goes together with it: left alone it would become mandatory.
+    graph.inputs = graph.inputs.filter(({ name }) => needed.has(name) || !graph.initializers.has(name));
     graph.initializers = new Map([...graph.initializers].filter(([name]) => needed.has(name)));
     graph.valueInfo = graph.valueInfo.filter(({ name }) => made.has(name) || graph.initializers.has(name));
     return graph.nodes.length + graph.initializers.size !== before;

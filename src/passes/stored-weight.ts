@@ -1,5 +1,6 @@
 import ndarray from 'ndarray';
 import type { Linear } from '../analyze/linears.js';
+import { printable, WanqError } from '../errors.js';
 import { aligned, asBytes, type ReadTensor, Tensor } from '../ir/tensor.js';
 import { bfloat16ToFloat32, halfToFloat32 } from '../numerics/half.js';
 import { type QuantizedWeight, quantizeWeight } from '../numerics/int8.js';
@@ -19,6 +20,15 @@ export function storedWeight(
   let scales: Float32Array | undefined;
   const convert = async (): Promise<QuantizedWeight> => {
     const stored = asFloat32(weight, await read(weight));
+    if (!stored.every(Number.isFinite)) {
+      throw new WanqError(
+        'MODEL_INVALID',
+        `weight "${printable(weight.name)}" of ${linear.role} holds NaN or infinity`,
+        {
+          hint: 'export the model again, or leave this linear out with --keep',
+        },
+      );
+    }
     const rows = dims[0] as number;
     const columns = stored.length / rows;
     const quantized = quantizeWeight(

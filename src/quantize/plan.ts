@@ -1,6 +1,6 @@
 import type { Linear } from '../analyze/linears.js';
 import { findLinears } from '../analyze/linears.js';
-import { selectLinears } from '../analyze/select.js';
+import { blockCount, selectLinears } from '../analyze/select.js';
 import type { Calibration } from '../calibrate/file.js';
 import type { ActivationStatistics } from '../calibrate/statistics.js';
 import { printable, WanqError } from '../errors.js';
@@ -76,6 +76,7 @@ export interface BoundPlan {
 export function makePlan(graph: Graph, options: PlanOptions, calibration: Calibration | undefined): BoundPlan {
   const linears = findLinears(graph);
   const kept = selectLinears(linears, options.keep);
+  const knownModel = blockCount(linears) > 0;
   const statistics = new Map(calibration?.activations.map((activation) => [activation.value, activation]));
   const activations = new Map<string, PlannedActivation | string>();
   const plannedActivation = (linear: Linear): PlannedActivation | string => {
@@ -101,7 +102,7 @@ export function makePlan(graph: Graph, options: PlanOptions, calibration: Calibr
       // INT8 values, one float32 scale and one zero point for each output channel.
       bytesAfter: decision === 'int8' ? linear.weight.elements + 5 * linear.outFeatures : linear.weight.byteLength,
     });
-    const { quantize, reason } = decide(options.scheme, linear);
+    const { quantize, reason } = decide(options.scheme, linear, knownModel);
     if (!quantize) return row('keep', reason, null);
     if (kept.has(linear)) return row('keep', 'named by --keep', null);
     if (linear.computeType !== 'float32')

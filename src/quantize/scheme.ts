@@ -23,10 +23,12 @@ const ALWAYS_KEPT: readonly [RegExp, string][] = [
   [/^proj_out$/, 'output projection: its error goes straight into the latents'],
 ];
 
-export function decide(scheme: Scheme, { role, kind }: Linear): SchemeDecision {
+/** @param knownModel whether other linears of the graph have roles in blocks: then one without a role is an exception, not the rule */
+export function decide(scheme: Scheme, { role, kind }: Linear, knownModel = false): SchemeDecision {
   const kept = ALWAYS_KEPT.find(([pattern]) => pattern.test(role));
   if (kept) return { quantize: false, reason: kept[1] };
   if (kind === 'Conv') return { quantize: false, reason: 'convolution outside the blocks' };
+  if (role === UNKNOWN_ROLE && knownModel) return { quantize: false, reason: 'role not recognised' };
   if (role === UNKNOWN_ROLE) return { quantize: true, reason: 'linear of a graph that is not a known Wan transformer' };
   if (blockOf(role) === undefined) return { quantize: false, reason: 'outside the blocks' };
   if (scheme === 'blocks') return { quantize: true, reason: 'scheme blocks: every linear of a block' };

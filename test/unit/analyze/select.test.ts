@@ -65,6 +65,10 @@ describe('selectLinears', () => {
     expectRefusal(() => select('blocks.[0'), 'PATTERN_UNMATCHED');
   });
 
+  it('does not negate: a role has several names, and one of them would always be left', () => {
+    expectRefusal(() => select('!blocks.0.ffn.up'), 'PATTERN_UNMATCHED');
+  });
+
   it('refuses an empty glob', () => {
     expectRefusal(() => select(''), 'PATTERN_UNMATCHED');
   });

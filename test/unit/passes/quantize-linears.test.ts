@@ -10,7 +10,7 @@ import { encodeModel } from '../../../src/onnx/codec.js';
 import { runPasses } from '../../../src/passes/pass.js';
 import { quantizeLinears } from '../../../src/passes/quantize-linears.js';
 import { removeUnused } from '../../../src/passes/remove-unused.js';
-import { expectRefusal } from '../helpers/errors.js';
+import { expectRefusal, expectRejection } from '../helpers/errors.js';
 import { model, node, read, readFloats } from '../helpers/graphs.js';
 
 const SIGNED: ActivationScale = { dtype: 'int8', scale: 0.25, zeroPoint: 0 };
@@ -263,6 +263,17 @@ describe('quantize-linears on a weight with several readers', () => {
 });
 
 describe('a quantized model', () => {
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])('refuses a weight that holds %d', async (broken) => {
+    const made = model({
+      nodes: [node('MatMul', ['x', 'w'], 'y')],
+      initializers: [Tensor.float32('w', [1, 2], [1, broken])],
+      inputs: ['x'],
+      outputs: ['y'],
+    });
+    quantize(made);
+    await expectRejection(read(dequantized(made, 'y', 1).values), 'MODEL_INVALID');
+  });
+
   it('cannot be encoded before its weights are produced', () => {
     const made = matmul();
     quantize(made);

@@ -26,6 +26,18 @@ describe('remove-unused', () => {
     expect(removeUnused.run(made)).toBe(false);
   });
 
+  it('drops an input with a default together with it, and keeps other inputs', () => {
+    const made = model({
+      nodes: [node('Mul', ['x', 'used'], 'y')],
+      initializers: [scalar('used'), scalar('unused')],
+      inputs: ['x', 'idle', 'used', 'unused'],
+      outputs: ['y'],
+    });
+    expect(removeUnused.run(made)).toBe(true);
+    expect(made.graph.inputs.map(({ name }) => name)).toEqual(['x', 'idle', 'used']);
+    expect([...made.graph.initializers.keys()]).toEqual(['used']);
+  });
+
   it('keeps what a subgraph captures', () => {
     const body = graph({ nodes: [node('Add', ['captured', 'weight'], 'inner')], outputs: ['inner'] });
     const made = model({

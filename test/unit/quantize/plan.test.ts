@@ -77,6 +77,8 @@ describe('decide', () => {
       initializers: [Tensor.float32('w', [1, 1], [1]), Tensor.float32('kernel', [1, 1, 1], [1])],
     });
     expect(quantized('ffn', other)).toEqual(['linear']);
+    const [unknown] = findLinears(other) as [Linear];
+    expect(decide('blocks', unknown, true).quantize).toBe(false);
   });
 
   it.each([
