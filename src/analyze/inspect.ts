@@ -1,5 +1,6 @@
 import type { Graph, Value } from '../ir/graph.js';
 import { findLinears, type Linear } from './linears.js';
+import { roleFamily } from './roles.js';
 import { blockCount } from './select.js';
 
 /** Linears of one kind: a role with its block number left out. */
@@ -45,7 +46,7 @@ export function summarize(graph: Graph, opset: number): GraphSummary {
 function roleRows(linears: readonly Linear[]): RoleRow[] {
   const groups = new Map<string, Linear[]>();
   for (const linear of linears) {
-    const role = linear.role.replace(/^blocks\.\d+\./, 'blocks.*.');
+    const role = roleFamily(linear.role);
     const group = groups.get(role);
     if (group) group.push(linear);
     else groups.set(role, [linear]);

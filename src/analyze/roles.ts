@@ -67,6 +67,11 @@ function matchRole(text: string): Role | undefined {
   return undefined;
 }
 
+/** @returns the role with its block number left open: `blocks.*.ffn.up` */
+export function roleFamily(role: Role): Role {
+  return role.replace(/^blocks\.\d+\./, 'blocks.*.');
+}
+
 /** @returns N of a role `blocks.N....`, or undefined outside the blocks. */
 export function blockOf(role: Role): number | undefined {
   const match = role.match(/^blocks\.(\d+)\./);

@@ -2,7 +2,7 @@ import { distance } from 'fastest-levenshtein';
 import picomatch from 'picomatch';
 import { printable, WanqError } from '../errors.js';
 import type { Linear } from './linears.js';
-import { blockOf } from './roles.js';
+import { blockOf, roleFamily } from './roles.js';
 
 /**
  * The linears that globs name. A glob is held against the role (`blocks.3.ffn.down`), the role with the block counted from the end
@@ -43,7 +43,7 @@ export function blockCount(linears: readonly Linear[]): number {
 function nearestNames(glob: string, linears: readonly Linear[]): string[] {
   const literal = glob.replace(/[*?]/g, '');
   const far = (name: string): number => Math.min(distance(glob, name), distance(literal, name.slice(-literal.length)));
-  return [...new Set(linears.map(({ role }) => role.replace(/^blocks\.\d+\./, 'blocks.*.')))]
+  return [...new Set(linears.map(({ role }) => roleFamily(role)))]
     .map((name) => ({ name, far: far(name) }))
     .sort((a, b) => a.far - b.far)
     .slice(0, 3)

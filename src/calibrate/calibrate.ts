@@ -109,7 +109,7 @@ export async function calibrate(options: CalibrateOptions): Promise<CalibrationS
 
     const outputs: ObserverOutputs[] = [];
     runPasses(loaded.model, [observeActivations({ values: observed, tokens, outputs })]);
-    const host = new RuntimeHost(options.signal ? { signal: options.signal } : {});
+    const host = new RuntimeHost({ signal: options.signal });
     try {
       const session = { providers: providersFor(options.device) };
       const embeddings = await encodePrompts(folder, host, session, [...options.prompts, options.negativePrompt]);
@@ -148,7 +148,7 @@ export async function calibrate(options: CalibrateOptions): Promise<CalibrationS
         tokens,
         provider,
         peakBytes,
-        nonFinite: activations.filter((statistics) => hasNonFinite(statistics)).map(({ value }) => value),
+        nonFinite: activations.filter((statistics) => !statistics.total().finite).map(({ value }) => value),
         truncatedTimesteps:
           denoiser.truncatesTimesteps && makeScheduler(options.steps).timesteps.some((t) => !Number.isInteger(t)),
       };
@@ -190,11 +190,6 @@ function hashPrompts(prompts: readonly string[], negative: string): string {
   return createHash('sha256')
     .update(JSON.stringify([prompts, negative]))
     .digest('hex');
-}
-
-function hasNonFinite(statistics: ActivationStatistics): boolean {
-  const { range, histogram } = statistics.total();
-  return !Number.isFinite(range.min) || !Number.isFinite(range.max) || histogram.nonFinite > 0;
 }
 
 async function resume(checkpoint: string, identity: CalibrationIdentity): Promise<Calibration | undefined> {
@@ -280,12 +275,7 @@ class CalibrationRun {
         return velocity;
       },
     });
-    fresh.forEach((statistics, i) => {
-      for (const { key, slice } of statistics.slices()) {
-        const [branch, bucket] = key.split('/') as [Branch, string];
-        activations[i]?.slice(branch, Number(bucket)).merge(slice);
-      }
-    });
+    for (const [i, statistics] of fresh.entries()) activations[i]?.merge(statistics);
   }
 
   #jitter(index: number, step: number, branch: Branch): Record<string, HostTensor> {

@@ -32,6 +32,12 @@ export class SliceStatistics {
     }
   }
 
+  /** Whether no NaN or infinity was seen. */
+  get finite(): boolean {
+    const { min, max } = this.range;
+    return Number.isFinite(min) && Number.isFinite(max) && this.histogram.nonFinite === 0;
+  }
+
   get range(): { min: number; max: number } {
     return {
       min: this.channelMin.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY),
@@ -53,7 +59,10 @@ export class ActivationStatistics {
   }
 
   slice(branch: Branch, bucket: number): SliceStatistics {
-    const key = `${branch}/${bucket}`;
+    return this.#at(`${branch}/${bucket}`);
+  }
+
+  #at(key: string): SliceStatistics {
     let slice = this.#slices.get(key);
     if (!slice) {
       slice = new SliceStatistics(this.channels);
@@ -65,6 +74,11 @@ export class ActivationStatistics {
   /** Slices in a fixed order, so that files come out the same whatever order they were filled in. */
   slices(): { key: string; slice: SliceStatistics }[] {
     return [...this.#slices].map(([key, slice]) => ({ key, slice })).sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+
+  /** Adds all that another run over the same activation saw. */
+  merge(other: ActivationStatistics): void {
+    for (const { key, slice } of other.slices()) this.#at(key).merge(slice);
   }
 
   restore(key: string, slice: SliceStatistics): void {

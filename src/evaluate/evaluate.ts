@@ -11,8 +11,7 @@ import { describePipeline, openDenoiser, type PipelineShape } from '../pipeline/
 import { readScheduler } from '../pipeline/schedulers/index.js';
 import { encodePrompts } from '../pipeline/text-encoder.js';
 import { VaeDecoder, VaeEncoder, type Video } from '../pipeline/vae.js';
-import type { Results } from '../report/results.js';
-import { RESULTS_SCHEMA } from '../report/results.js';
+import { RESULTS_SCHEMA, type Results } from '../report/results.js';
 import { RuntimeHost } from '../runtime/host.js';
 import type { ModelSource, SessionOptions } from '../runtime/protocol.js';
 import { providersFor } from '../runtime/providers.js';
@@ -36,7 +35,7 @@ interface ModelOutcome {
 }
 
 /**
- * Measures a quantized pipeline against its reference. See DESIGN of the metrics in docs/metrics.md.
+ * Measures a quantized pipeline against its reference. docs/metrics.md defines every metric.
  *
  * The models run one after the other, each in a process of its own, so that memory is measured for each and only one has to fit.
  *
@@ -138,8 +137,7 @@ class Evaluation {
     const renoise = (runs: ModelRuns, list: readonly LatentClip[]): Promise<Float32Array[][]> =>
       inSequence(list, (clip, c) => inSequence(sigmas, (sigma, s) => runs.renoised(clip, sigma, c, s)));
 
-    const ownClips = clips?.map(({ prompt, latents }) => ({ prompt, latents }));
-    const clipCount = ownClips?.length ?? looked.length;
+    const clipCount = clips?.length ?? looked.length;
     this.#begin('reference model', this.#takes.length * perChain + clipCount * sigmas.length);
     const referenceDevice = this.#options.deviceReference ?? this.#options.device;
     const reference = await this.#runModel(
@@ -150,8 +148,8 @@ class Evaluation {
         const finished = await inSequence(this.#takes, (take, i) =>
           runs.sample(take, i < looked.length ? `take${i}` : undefined),
         );
-        const latentClips =
-          ownClips ?? looked.map(({ prompt }, i) => ({ prompt, latents: finished[i] as Float32Array }));
+        const latentClips: MadeVideos['clips'] =
+          clips ?? looked.map(({ prompt }, i) => ({ prompt, latents: finished[i] as Float32Array }));
         return { finished, latentClips, renoised: await renoise(runs, latentClips) };
       },
     );
@@ -170,7 +168,7 @@ class Evaluation {
     const floor = await this.#noiseFloor(looked, context, perChain);
 
     const decoded = await this.#compare({
-      clips: clips ?? reference.result.latentClips,
+      clips: reference.result.latentClips,
       reference: reference.result,
       quantized: quantized.result,
       floor,
@@ -336,7 +334,7 @@ class Evaluation {
   }
 
   async #withHost<T>(use: (host: RuntimeHost) => Promise<T>): Promise<T> {
-    const host = new RuntimeHost(this.#options.signal ? { signal: this.#options.signal } : {});
+    const host = new RuntimeHost({ signal: this.#options.signal });
     try {
       return await use(host);
     } finally {

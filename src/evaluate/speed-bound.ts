@@ -1,6 +1,6 @@
 import { forwardFlops } from '../analyze/flops.js';
 import { findLinears, type Linear } from '../analyze/linears.js';
-import { loadModel } from '../onnx/load.js';
+import { loadGraph } from '../onnx/load.js';
 import type { PipelineFolder } from '../pipeline/layout.js';
 import type { PipelineShape } from '../pipeline/open.js';
 import type { Metric } from '../report/results.js';
@@ -14,11 +14,7 @@ export async function speedBound(
 ): Promise<Metric> {
   const outputs = (linears: readonly Linear[]): Set<string> => new Set(linears.map(({ output }) => output));
   const [before, after] = await Promise.all(
-    [reference, quantized].map(async (folder) => {
-      const loaded = await loadModel(folder.modelPath('transformer'));
-      await loaded.close();
-      return findLinears(loaded.model.graph);
-    }),
+    [reference, quantized].map(async (folder) => findLinears((await loadGraph(folder.modelPath('transformer'))).graph)),
   );
   // A quantized linear's weight comes out of a DequantizeLinear, so findLinears no longer lists it.
   const left = outputs(after as Linear[]);

@@ -20,13 +20,16 @@ export interface LoadedModel {
 }
 
 /**
- * @throws WanqError NOT_FOUND, NOT_READABLE; MODEL_INVALID where the file is no ONNX model
+ * Reads a model for its graph alone; its weights cannot be read through it.
+ * @throws WanqError as {@link loadModel}
  */
-export async function loadModel(file: string): Promise<LoadedModel> {
-  const bytes = await readBounded(file, MAX_MODEL_BYTES);
-  let model: Model;
+export async function loadGraph(file: string): Promise<Model> {
+  return decodeFile(file, await readBounded(file, MAX_MODEL_BYTES));
+}
+
+function decodeFile(file: string, bytes: Uint8Array): Model {
   try {
-    model = decodeModel(bytes);
+    return decodeModel(bytes);
   } catch (error) {
     if (!(error instanceof WanqError)) throw error;
     throw new WanqError(error.code, `${file}: ${error.message}`, {
@@ -34,6 +37,14 @@ export async function loadModel(file: string): Promise<LoadedModel> {
       hint: error.hint ?? 'export the model again, or check that the download is complete',
     });
   }
+}
+
+/**
+ * @throws WanqError NOT_FOUND, NOT_READABLE; MODEL_INVALID where the file is no ONNX model
+ */
+export async function loadModel(file: string): Promise<LoadedModel> {
+  const bytes = await readBounded(file, MAX_MODEL_BYTES);
+  const model = decodeFile(file, bytes);
   const external = new ExternalData(file);
   return {
     model,

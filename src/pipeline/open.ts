@@ -1,4 +1,4 @@
-import { loadModel } from '../onnx/load.js';
+import { loadGraph } from '../onnx/load.js';
 import type { RuntimeHost } from '../runtime/host.js';
 import type { ModelSource, SessionOptions } from '../runtime/protocol.js';
 import { Denoiser } from './denoise.js';
@@ -21,17 +21,14 @@ const DEFAULT_PATCH = [1, 2, 2] as const;
 /** @throws WanqError PIPELINE_INVALID, MODEL_INVALID, MODEL_UNSUPPORTED, USAGE (a size that does not fit) */
 export async function describePipeline(folder: PipelineFolder, size: VideoSize): Promise<PipelineShape> {
   const file = folder.modelPath('transformer');
-  const loaded = await loadModel(file);
-  await loaded.close();
-  const signature = transformerSignature(loaded.model.graph, file);
+  const signature = transformerSignature((await loadGraph(file)).graph, file);
   const config = await folder.transformerConfig();
   const [, height, width] = config.patch_size ?? DEFAULT_PATCH;
   const patch = [height as number, width as number] as const;
   const vae = await folder.vaeConfig();
-  const decoder = (await folder.has('vae_decoder')) ? await loadModel(folder.modelPath('vae_decoder')) : undefined;
-  await decoder?.close();
+  const decoder = (await folder.has('vae_decoder')) ? await loadGraph(folder.modelPath('vae_decoder')) : undefined;
   const channels = fixedDim(signature.latents, 1) ?? config.in_channels ?? vae.latents_mean.length;
-  const latents = latentShape(channels, vae, patch, decoder?.model.graph, size);
+  const latents = latentShape(channels, vae, patch, decoder?.graph, size);
   const video = {
     frames: (latents.frames - 1) * vae.scale_factor_temporal + 1,
     height: latents.height * vae.scale_factor_spatial,

@@ -1,5 +1,5 @@
 import { WanqError } from '../errors.js';
-import { loadModel } from '../onnx/load.js';
+import { loadGraph } from '../onnx/load.js';
 import type { RuntimeHost } from '../runtime/host.js';
 import type { SessionOptions } from '../runtime/protocol.js';
 import { type HostTensor, toFloat32 } from '../runtime/tensor.js';
@@ -27,9 +27,7 @@ export async function encodePrompts(
   prompts: readonly string[],
 ): Promise<Map<string, PromptEmbeddings>> {
   const file = await folder.require('text_encoder', 'turning prompts into embeddings');
-  const loaded = await loadModel(file);
-  const { inputs, outputs } = loaded.model.graph;
-  await loaded.close();
+  const { inputs, outputs } = (await loadGraph(file)).graph;
   const [idsInput, maskInput] = [
     inputs.find(({ name }) => name === 'input_ids'),
     inputs.find(({ name }) => name === 'attention_mask'),

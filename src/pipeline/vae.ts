@@ -1,6 +1,6 @@
 import ndarray from 'ndarray';
 import { WanqError } from '../errors.js';
-import { loadModel } from '../onnx/load.js';
+import { loadGraph } from '../onnx/load.js';
 import type { RuntimeHost, Session } from '../runtime/host.js';
 import type { SessionOptions } from '../runtime/protocol.js';
 import { fromFloat32, type HostTensor, toFloat32 } from '../runtime/tensor.js';
@@ -33,10 +33,9 @@ async function openHalf(
 ): Promise<VaeHalf> {
   const file = await folder.require(component, need);
   const config = await folder.vaeConfig();
-  const loaded = await loadModel(file);
-  await loaded.close();
-  const [input] = loaded.model.graph.inputs;
-  const [output] = loaded.model.graph.outputs;
+  const { graph } = await loadGraph(file);
+  const [input] = graph.inputs;
+  const [output] = graph.outputs;
   if (!input || !output) throw new WanqError('MODEL_INVALID', `${file} has no input or no output`);
   const session = await host.createSession({ path: file }, options);
   return { session, input: input.name, dtype: input.dtype, output: output.name, config };

@@ -1,5 +1,4 @@
-import type { Linear } from '../analyze/linears.js';
-import { findLinears } from '../analyze/linears.js';
+import { findLinears, type Linear } from '../analyze/linears.js';
 import { blockCount, selectLinears } from '../analyze/select.js';
 import type { Calibration } from '../calibrate/file.js';
 import type { ActivationStatistics } from '../calibrate/statistics.js';
@@ -145,10 +144,9 @@ function planActivation(
       hint: 'run `wanq calibrate` on this pipeline',
     });
   }
-  const { range, histogram } = statistics.total();
-  if (!Number.isFinite(range.min) || !Number.isFinite(range.max) || histogram.nonFinite > 0) {
-    return NOT_FINITE;
-  }
+  const total = statistics.total();
+  if (!total.finite) return NOT_FINITE;
+  const { range, histogram } = total;
   const dtype = TARGET_TRAITS[target].activation;
   const chosen = chooseRange(histogram.toJSON(), range, dtype, { method, percentile });
   return { ...activationScale(dtype, chosen.low, chosen.high), value, method, ...range, ...chosen };

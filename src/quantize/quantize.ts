@@ -2,10 +2,10 @@ import { copyFile, mkdir, readdir, statfs } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import path from 'node:path';
 import { readCalibration } from '../calibrate/file.js';
-import { fromSystemError, printable, WanqError } from '../errors.js';
+import { printable, WanqError } from '../errors.js';
 import { deriveSeed, randn } from '../numerics/rng.js';
 import { difference, sqnr } from '../numerics/stats.js';
-import { fingerprint, type LoadedModel, loadModel } from '../onnx/load.js';
+import { fingerprint, type LoadedModel, loadGraph, loadModel } from '../onnx/load.js';
 import { type SavedModel, type SaveProgress, saveModel } from '../onnx/save.js';
 import { runPasses } from '../passes/pass.js';
 import { quantizeLinears } from '../passes/quantize-linears.js';
@@ -16,7 +16,15 @@ import { PipelineFolder } from '../pipeline/layout.js';
 import { openDenoiser } from '../pipeline/open.js';
 import { fixedDim, transformerSignature } from '../pipeline/signature.js';
 import { RuntimeHost } from '../runtime/host.js';
-import { assertWritable, copyTree, refuseExisting, refuseInside, treeSize, writeFolderAtomic } from '../util/files.js';
+import {
+  assertWritable,
+  copyTree,
+  nearestExisting,
+  refuseExisting,
+  refuseInside,
+  treeSize,
+  writeFolderAtomic,
+} from '../util/files.js';
 import { VERSION } from '../version.js';
 import { type BoundPlan, makePlan, type PlanOptions, type QuantPlan } from './plan.js';
 import { TARGET_TRAITS } from './target.js';
@@ -60,12 +68,14 @@ export async function planPipeline(
   }
 }
 
+/** @returns the plan, and the fingerprint of the model before any pass changes it; empty where no calibration asks for one */
 async function bindPlan(
   loaded: LoadedModel,
   options: PlanOptions & { readonly calibration?: string | undefined },
-): Promise<BoundPlan> {
+): Promise<BoundPlan & { readonly source: string }> {
   refuseUnsupported(loaded);
-  if (options.calibration === undefined) return makePlan(loaded.model.graph, options, undefined);
+  const { graph } = loaded.model;
+  if (options.calibration === undefined) return { ...makePlan(graph, options, undefined), source: '' };
   const calibration = await readCalibration(options.calibration);
   const { done, identity } = calibration;
   if (done.length < identity.promptCount) {
@@ -75,14 +85,15 @@ async function bindPlan(
       { hint: 'repeat the `wanq calibrate` that left it to finish it' },
     );
   }
-  if (identity.model !== (await fingerprint(loaded))) {
+  const source = await fingerprint(loaded);
+  if (identity.model !== source) {
     throw new WanqError(
       'CALIBRATION_MISMATCH',
       `${printable(options.calibration)} was made from another model than ${printable(loaded.path)}`,
       { hint: 'run `wanq calibrate` on this pipeline' },
     );
   }
-  return makePlan(loaded.model.graph, options, calibration);
+  return { ...makePlan(graph, options, calibration), source };
 }
 
 function refuseUnsupported({ model, path: file }: LoadedModel): void {
@@ -112,7 +123,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
   await refuseInside(options.output, folder.root);
   const loaded = await loadModel(folder.modelPath('transformer'));
   try {
-    const { plan, quantized } = await bindPlan(loaded, options);
+    const { plan, quantized, source } = await bindPlan(loaded, options);
     await assertWritable(options.output);
     await checkSpace(options, plan, folder);
     const { model, read } = loaded;
@@ -128,7 +139,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
     model.metadata = new Map([
       ...model.metadata,
       ['wanq.version', VERSION],
-      ['wanq.source', await fingerprint(loaded)],
+      ['wanq.source', source],
       ['wanq.scheme', plan.scheme],
       ['wanq.target', plan.target],
       ['wanq.method', plan.method],
@@ -162,30 +173,18 @@ async function copyTransformer(folder: PipelineFolder, target: string): Promise<
 }
 
 async function checkSpace({ output, link }: QuantizeOptions, plan: QuantPlan, folder: PipelineFolder): Promise<void> {
-  let parent = path.dirname(path.resolve(output));
-  for (;;) {
-    try {
-      const { bavail, bsize } = await statfs(parent);
-      let needed = plan.bytesAfter;
-      if (!link) {
-        for (const name of await readdir(folder.root)) {
-          if (name !== 'transformer') needed += await treeSize(folder.path(name));
-        }
-      }
-      if (bavail * bsize > needed) return;
-      throw new WanqError(
-        'NO_SPACE',
-        `${printable(output)} needs ${megabytes(needed)}, and ${megabytes(bavail * bsize)} are free`,
-        {
-          hint: 'free some space, choose another disk, or link the other components with --link',
-        },
-      );
-    } catch (error) {
-      const above = path.dirname(parent);
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || above === parent) throw fromSystemError(error, parent);
-      parent = above;
+  let needed = plan.bytesAfter;
+  if (!link) {
+    for (const name of await readdir(folder.root)) {
+      if (name !== 'transformer') needed += await treeSize(folder.path(name));
     }
   }
+  const { bavail, bsize } = await statfs(await nearestExisting(output));
+  const free = bavail * bsize;
+  if (free > needed) return;
+  throw new WanqError('NO_SPACE', `${printable(output)} needs ${megabytes(needed)}, and ${megabytes(free)} are free`, {
+    hint: 'free some space, choose another disk, or link the other components with --link',
+  });
 }
 
 function megabytes(bytes: number): string {
@@ -202,11 +201,10 @@ async function verify(
   bytesBefore: number,
   signal: AbortSignal | undefined,
 ): Promise<number | null> {
-  const host = new RuntimeHost(signal ? { signal } : {});
+  const host = new RuntimeHost({ signal });
   try {
-    const loaded = await loadModel(source.modelPath('transformer'));
-    await loaded.close();
-    const signature = transformerSignature(loaded.model.graph, loaded.path);
+    const file = source.modelPath('transformer');
+    const signature = transformerSignature((await loadGraph(file)).graph, file);
     const { patch_size: patch = [1, 2, 2], in_channels } = await source.transformerConfig();
     const side = (axis: number, small: number): number => fixedDim(signature.latents, axis) ?? small;
     const latents = {
@@ -224,8 +222,8 @@ async function verify(
     };
     const shape = { signature, patch: [patch[1] as number, patch[2] as number] as const };
     const run = async (root: string): Promise<Float32Array> => {
-      const file = path.join(root, 'transformer', 'model.onnx');
-      const denoiser = await openDenoiser(host, { path: file }, { providers: ['cpu'] }, shape);
+      const written = path.join(root, 'transformer', 'model.onnx');
+      const denoiser = await openDenoiser(host, { path: written }, { providers: ['cpu'] }, shape);
       const { velocity } = await denoiser.predict(input);
       await denoiser.session.release();
       return velocity;

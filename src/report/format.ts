@@ -1,7 +1,7 @@
 import type { Metric } from './results.js';
 
 /** Metrics in the order people read them, with what they are called. */
-export const METRIC_TITLES: Readonly<Record<string, string>> = {
+const METRIC_TITLES: Readonly<Record<string, string>> = {
   psnr_drop: 'PSNR drop on re-noised clips',
   psnr_drop_max: 'largest drop of a clip and sigma',
   fvd_growth: 'FVD growth',
@@ -20,6 +20,16 @@ export const METRIC_TITLES: Readonly<Record<string, string>> = {
   latency_ratio: 'latency of a forward',
   int8_speed_bound: 'speed-up bound at 2x INT8',
 };
+
+/** Metrics that were asked for, in reading order. */
+export function titledMetrics(
+  metrics: Readonly<Record<string, Metric>>,
+): { name: string; title: string; metric: Metric }[] {
+  return Object.entries(METRIC_TITLES).flatMap(([name, title]) => {
+    const metric = metrics[name];
+    return metric ? [{ name, title, metric }] : [];
+  });
+}
 
 /** @returns a figure with its unit; what was not measured as a dash */
 export function formatMetric({ value, unit }: Pick<Metric, 'value' | 'unit'>): string {

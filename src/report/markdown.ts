@@ -1,6 +1,6 @@
 import type { Verdict } from '../gate/judge.js';
 import { mean } from '../numerics/stats.js';
-import { formatBytes, formatMetric, METRIC_TITLES } from './format.js';
+import { formatBytes, formatMetric, titledMetrics } from './format.js';
 import type { Results } from './results.js';
 import { DIFFERENCE_GAIN } from './strip.js';
 
@@ -14,10 +14,12 @@ export function markdownReport(results: Results, verdict: Verdict): string {
     '## Figures',
     table(
       ['metric', 'value', 'n', 'note'],
-      Object.entries(METRIC_TITLES).flatMap(([name, title]) => {
-        const metric = results.metrics[name];
-        return metric ? [[`${title} (\`${name}\`)`, formatMetric(metric), String(metric.n), metric.note ?? '']] : [];
-      }),
+      titledMetrics(results.metrics).map(({ name, title, metric }) => [
+        `${title} (\`${name}\`)`,
+        formatMetric(metric),
+        String(metric.n),
+        metric.note ?? '',
+      ]),
     ),
     '',
     'Free-running PSNR says how far two chains diverge, not how good either is: read it beside its noise floor, which is what rounding the ' +

@@ -6,7 +6,7 @@ import type { HostTensor } from './tensor.js';
 
 export interface HostOptions {
   /** Kills the runtime at once; waiting calls fail with the signal's reason. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Longest one call may take, ms. A full 5B forward on a laptop takes many minutes, so the default is an hour. */
   readonly timeoutMs?: number;
 }

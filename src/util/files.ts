@@ -40,7 +40,7 @@ export async function writeFully(handle: FileHandle, bytes: Uint8Array, offset: 
   }
 }
 
-/** @throws WanqError NOT_FOUND, NOT_READABLE, or `tooLarge` where the file exceeds `maxBytes` */
+/** @throws WanqError NOT_FOUND; NOT_READABLE, also where the file is no regular one or exceeds `maxBytes` */
 export async function readBounded(file: string, maxBytes: number): Promise<Uint8Array> {
   try {
     const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -174,7 +174,7 @@ async function withParents<T>(target: string, work: () => Promise<T>): Promise<T
 }
 
 /** The nearest folder at or above `target` that is there. */
-async function nearestExisting(target: string): Promise<string> {
+export async function nearestExisting(target: string): Promise<string> {
   let folder = path.resolve(target);
   while (!(await exists(folder)) && path.dirname(folder) !== folder) folder = path.dirname(folder);
   return folder;

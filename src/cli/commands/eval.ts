@@ -7,7 +7,7 @@ import { type EvaluateOptions, NOISE_FLOORS } from '../../evaluate/options.js';
 import { judge } from '../../gate/judge.js';
 import { DEFAULT_RULES, readRules } from '../../gate/rules.js';
 import { readPrompts } from '../../pipeline/prompts.js';
-import { formatBytes, formatMetric, METRIC_TITLES } from '../../report/format.js';
+import { formatBytes, formatMetric, titledMetrics } from '../../report/format.js';
 import { markdownReport } from '../../report/markdown.js';
 import { type Results, resultsToJson } from '../../report/results.js';
 import { frameStrip } from '../../report/strip.js';
@@ -103,10 +103,12 @@ export const evalCommand: CommandModule = {
 };
 
 function resultsTable({ metrics, reference, quantized }: Results): string {
-  const rows = Object.entries(METRIC_TITLES).flatMap(([name, title]) => {
-    const metric = metrics[name];
-    return metric ? [[title, formatMetric(metric), String(metric.n), metric.note ?? '']] : [];
-  });
+  const rows = titledMetrics(metrics).map(({ title, metric }) => [
+    title,
+    formatMetric(metric),
+    String(metric.n),
+    metric.note ?? '',
+  ]);
   const both = (a: string, b: string): string => `${a} -> ${b}`;
   rows.push(
     ['transformer', both(formatBytes(reference.transformerBytes), formatBytes(quantized.transformerBytes)), '', ''],

@@ -1,7 +1,7 @@
 import { summarize } from '../../analyze/inspect.js';
 import { printable } from '../../errors.js';
 import type { Value } from '../../ir/graph.js';
-import { loadModel } from '../../onnx/load.js';
+import { loadGraph } from '../../onnx/load.js';
 import { COMPONENTS, PipelineFolder } from '../../pipeline/layout.js';
 import { planPipeline } from '../../quantize/quantize.js';
 import { SCHEMES } from '../../quantize/scheme.js';
@@ -21,9 +21,8 @@ export const inspectCommand: CommandModule = {
     const components = [];
     for (const name of COMPONENTS) {
       if (!(await folder.has(name))) continue;
-      const loaded = await loadModel(folder.modelPath(name));
-      await loaded.close();
-      components.push({ name, ...summarize(loaded.model.graph, loaded.model.opset) });
+      const { graph, opset } = await loadGraph(folder.modelPath(name));
+      components.push({ name, ...summarize(graph, opset) });
     }
     const schemes = [];
     for (const scheme of SCHEMES) {
