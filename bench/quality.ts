@@ -139,10 +139,13 @@ async function recordFeeds(prompts: readonly string[], file: string): Promise<vo
         noise: randn(index, latentElements(shape.latents)),
         guidance: sampling.guidance,
         text: { cond: features, uncond: embeddings.get('') as PromptEmbeddings },
-        predict: async (input) => {
-          rows.push({ latents: input.latents, timestep: input.timestep, text: input.text.data });
-          return (await denoiser.predict(input)).velocity;
-        },
+        predict: (calls) =>
+          Promise.all(
+            calls.map(async ({ input }) => {
+              rows.push({ latents: input.latents, timestep: input.timestep, text: input.text.data });
+              return (await denoiser.predict(input)).velocity;
+            }),
+          ),
       });
     }
   } finally {

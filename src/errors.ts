@@ -23,6 +23,7 @@ const EXIT_BY_CODE = {
   CALIBRATION_INVALID: ExitCode.usage,
   CALIBRATION_MISMATCH: ExitCode.usage,
   CLIPS_INVALID: ExitCode.usage,
+  EMBEDDINGS_INVALID: ExitCode.usage,
   NOT_A_PIPELINE: ExitCode.model,
   PIPELINE_INVALID: ExitCode.model,
   MODEL_INVALID: ExitCode.model,
@@ -41,6 +42,7 @@ const EXIT_BY_CODE = {
   NOT_READABLE: ExitCode.io,
   NOT_WRITABLE: ExitCode.io,
   NO_SPACE: ExitCode.io,
+  NO_MEMORY: ExitCode.io,
   LOCKED: ExitCode.io,
   INTERRUPTED: ExitCode.interrupted,
 } as const satisfies Record<string, ExitCode>;

@@ -6,6 +6,8 @@ export {
   calibrate,
 } from './calibrate/calibrate.js';
 export { type Calibration, type CalibrationIdentity, readCalibration } from './calibrate/file.js';
+export { type MergeSummary, mergeCalibrations } from './calibrate/merge.js';
+export type { Shard } from './calibrate/shard.js';
 export { type ErrorCode, ExitCode, WanqError } from './errors.js';
 export { evaluate } from './evaluate/evaluate.js';
 export { type EvaluateOptions, type EvaluationProgress, NOISE_FLOORS, type NoiseFloor } from './evaluate/options.js';

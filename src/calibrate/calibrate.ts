@@ -1,36 +1,42 @@
-import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { findLinears } from '../analyze/linears.js';
 import { printable, WanqError } from '../errors.js';
-import { deriveSeed, MersenneTwister, randn } from '../numerics/rng.js';
-import { encodeModel } from '../onnx/codec.js';
-import { dataFolder, fingerprint, type LoadedModel, loadModel } from '../onnx/load.js';
-import {
-  JITTER_INPUT,
-  type ObservedValue,
-  type ObserverOutputs,
-  observeActivations,
-} from '../passes/observe-activations.js';
-import { runPasses } from '../passes/pass.js';
-import { type Branch, branchesAt, type Denoiser, runChain } from '../pipeline/denoise.js';
-import { type LatentShape, latentElements, type VideoSize } from '../pipeline/geometry.js';
+import { fingerprint, type LoadedModel, loadModel } from '../onnx/load.js';
+import type { ObservedValue } from '../passes/observe-activations.js';
+import { branchesAt, truncatesTimesteps } from '../pipeline/denoise.js';
+import type { VideoSize } from '../pipeline/geometry.js';
 import { PipelineFolder } from '../pipeline/layout.js';
-import { describePipeline, openDenoiser } from '../pipeline/open.js';
-import { readScheduler, type SchedulerFactory } from '../pipeline/schedulers/index.js';
-import { encodePrompts, type PromptEmbeddings } from '../pipeline/text-encoder.js';
+import { describePipeline, type PipelineShape } from '../pipeline/open.js';
+import { readScheduler } from '../pipeline/schedulers/index.js';
+import type { TextEncoder } from '../pipeline/text-encoder.js';
 import { RuntimeHost } from '../runtime/host.js';
 import { providersFor } from '../runtime/providers.js';
-import { type HostTensor, toFloat32 } from '../runtime/tensor.js';
 import { assertWritable, exists, refuseExisting } from '../util/files.js';
 import { VERSION } from '../version.js';
-import { type Calibration, type CalibrationIdentity, readCalibration, writeCalibration } from './file.js';
-import { ActivationStatistics, bucketOf } from './statistics.js';
+import {
+  type Calibration,
+  type CalibrationIdentity,
+  identityDifferences,
+  readCalibration,
+  writeCalibration,
+} from './file.js';
+import { promptInputs, readEmbeddings, syntheticInputs, type TextInputs } from './inputs.js';
+import { memoryPlan } from './memory.js';
+import { openTransformer } from './observed-transformer.js';
+import { CalibrationRun } from './run.js';
+import { promptsOf, type Shard } from './shard.js';
+import { ActivationStatistics } from './statistics.js';
 
 export interface CalibrateOptions extends VideoSize {
   /** Pipeline folder. */
   readonly pipeline: string;
-  readonly prompts: readonly string[];
+  /** Prompts for the pipeline's own text encoder. Give these, `embeddings` or `syntheticInputs`. */
+  readonly prompts?: readonly string[] | undefined;
   readonly negativePrompt: string;
+  /** Embeddings file, see `readEmbeddings`. */
+  readonly embeddings?: string | undefined;
+  /** Chains to run over random embeddings. */
+  readonly syntheticInputs?: number | undefined;
   readonly steps: number;
   readonly guidance: number;
   /** Prompt i starts from the noise of seed + i, as torch's CPU generator makes it. */
@@ -40,12 +46,17 @@ export interface CalibrateOptions extends VideoSize {
   readonly buckets: number;
   /** Tokens sampled a forward for the histograms; `auto` keeps the samples of a forward below 32 MiB. */
   readonly tokens: number | 'all' | 'auto';
+  /** Runs a part of the prompts; {@link mergeCalibrations} joins the parts. */
+  readonly shard?: Shard | undefined;
+  /** Memory of all processes together, bytes. CPU provider only. */
+  readonly maxMemory?: number | undefined;
   readonly device: string;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: CalibrationProgress) => void) | undefined;
 }
 
 export interface CalibrationProgress {
+  /** Prompts begun in this run, and to do in this run. */
   readonly prompt: number;
   readonly prompts: number;
   readonly step: number;
@@ -53,19 +64,23 @@ export interface CalibrationProgress {
   /** Transformer calls done in this run, resumed ones left out, and to do in this run. */
   readonly forwards: number;
   readonly totalForwards: number;
-  /** Largest resident set of the runtime's process so far, bytes. */
-  readonly peakBytes: number;
 }
 
 export interface CalibrationSummary {
   readonly output: string;
+  readonly inputs: CalibrationIdentity['inputs'];
   readonly activations: number;
   /** Prompts taken over from a checkpoint. */
   readonly resumed: number;
   readonly forwards: number;
   readonly tokens: number | 'all';
   readonly provider: string;
+  /** Pieces the transformer was run in. */
+  readonly segments: number;
+  /** Largest resident set of the runtime's process, mapped weights included, bytes. */
   readonly peakBytes: number;
+  /** What was foreseen for all processes together, bytes. null on other providers than the CPU's. */
+  readonly estimatedBytes: number | null;
   /** Activations in which NaN or infinities were seen. */
   readonly nonFinite: readonly string[];
   /** Whether the graph cuts the scheduler's timesteps down to integers. */
@@ -80,77 +95,128 @@ const SAMPLE_BUDGET_BYTES = 32 * 2 ** 20;
  * Interrupted at any moment, a second call with the same options goes on after the last finished prompt and ends with the same
  * bits: what a prompt contributes depends on nothing but the prompt, its index and the seed.
  *
- * @throws WanqError of the pipeline, the runtime and the file system; CALIBRATION_MISMATCH where the checkpoint is of another run
+ * @throws WanqError of the pipeline, the runtime and the file system; CALIBRATION_MISMATCH where the checkpoint is of another run; NO_MEMORY
  */
 export async function calibrate(options: CalibrateOptions): Promise<CalibrationSummary> {
   await refuseExisting(options.output);
   await assertWritable(options.output);
   const folder = await PipelineFolder.open(options.pipeline);
   const shape = await describePipeline(folder, options);
-  const makeScheduler = await readScheduler(folder);
+  const inputs = await openInputs(options, folder, shape);
+  try {
+    return await calibrateOver(inputs, options, folder, shape);
+  } finally {
+    await inputs.close();
+  }
+}
+
+async function openInputs(
+  { prompts, negativePrompt, embeddings, syntheticInputs: synthetic, seed, guidance }: CalibrateOptions,
+  folder: PipelineFolder,
+  { signature }: PipelineShape,
+): Promise<TextInputs & { readonly encoder?: TextEncoder }> {
+  if ([prompts, embeddings, synthetic].filter((source) => source !== undefined).length !== 1) {
+    throw new WanqError('USAGE', 'calibration needs prompts, embeddings or synthetic inputs, and one of them only', {
+      hint: 'give --prompts FILE, --embeddings FILE or --synthetic-inputs N',
+    });
+  }
+  if (prompts?.length === 0) throw new WanqError('PROMPTS_EMPTY', 'there are no prompts to calibrate on');
+  if (embeddings !== undefined) return readEmbeddings(embeddings, guidance, signature);
+  if (synthetic !== undefined) return syntheticInputs(synthetic, seed, signature);
+  return promptInputs(folder, prompts as readonly string[], negativePrompt);
+}
+
+async function calibrateOver(
+  inputs: TextInputs & { readonly encoder?: TextEncoder },
+  options: CalibrateOptions,
+  folder: PipelineFolder,
+  shape: PipelineShape,
+): Promise<CalibrationSummary> {
+  const { steps, guidance, seed, buckets, signal } = options;
+  const shard = options.shard ?? null;
+  const own = promptsOf(shard, inputs.count);
+  const makeScheduler = await readScheduler(folder, inputs.kind !== 'prompts');
   const loaded = await loadModel(folder.modelPath('transformer'));
   try {
     const observed = observedValues(loaded);
     const tokens = tokensPerForward(options.tokens, observed);
+    const { channels, frames, height, width } = shape.latents;
     const identity: CalibrationIdentity = {
       model: await fingerprint(loaded),
-      prompts: hashPrompts(options.prompts, options.negativePrompt),
-      promptCount: options.prompts.length,
-      seed: options.seed,
-      steps: options.steps,
-      guidance: options.guidance,
-      scheduler: makeScheduler(options.steps).name,
-      shape: [shape.latents.channels, shape.latents.frames, shape.latents.height, shape.latents.width],
-      buckets: options.buckets,
+      inputs: inputs.kind,
+      prompts: inputs.hash,
+      promptCount: inputs.count,
+      seed,
+      steps,
+      guidance,
+      scheduler: makeScheduler(steps).name,
+      shape: [channels, frames, height, width],
+      buckets,
       tokens,
     };
     const checkpoint = checkpointPath(options.output);
-    const resumed = await resume(checkpoint, identity);
+    const resumed = await resume(checkpoint, identity, shard);
+    const done = [...(resumed?.done ?? [])];
+    const left = own.filter((index) => !done.includes(index));
+    const activations =
+      resumed?.activations ?? observed.map(({ value, channels: width }) => new ActivationStatistics(value, width));
 
-    const outputs: ObserverOutputs[] = [];
-    runPasses(loaded.model, [observeActivations({ values: observed, tokens, outputs })]);
-    const host = new RuntimeHost({ signal: options.signal });
+    const host = new RuntimeHost({ signal });
     try {
-      const session = { providers: providersFor(options.device) };
-      const embeddings = await encodePrompts(folder, host, session, [...options.prompts, options.negativePrompt]);
-      const source = { bytes: encodeModel(loaded.model), folder: dataFolder(loaded.path) };
-      const denoiser = await openDenoiser(host, source, session, shape);
+      const providers = providersFor(options.device);
+      const source = { loaded, face: shape, values: observed, tokens };
+      const plan = providers.includes('cpu')
+        ? await memoryPlan(source, options, shape, inputs, await folder.transformerConfig())
+        : null;
+      await inputs.prepare(host, { providers }, left);
+      const transformer = await openTransformer(host, source, providers, plan?.cuts ?? []);
       const { runtimeVersion } = await host.status();
-      const activations =
-        resumed?.activations ?? observed.map(({ value, channels }) => new ActivationStatistics(value, channels));
-      const run = new CalibrationRun(options, { denoiser, embeddings, makeScheduler, outputs, tokens, activations });
-      const provider = denoiser.session.info.provider;
-      const state = (done: readonly number[]): Calibration => ({
+      const state = (): Calibration => ({
         identity,
-        provider,
+        provider: transformer.provider,
         runtimeVersion,
         wanqVersion: VERSION,
+        shard,
         done,
         activations,
       });
-      const done = [...(resumed?.done ?? [])];
-      const left = options.prompts.map((_, index) => index).filter((index) => !done.includes(index));
-      run.expect(left.length);
-      for (const index of left) {
-        await run.prompt(index, shape.latents);
+      const run = new CalibrationRun(
+        { ...options, tokens, shape: shape.latents, makeScheduler, signal },
+        transformer,
+        inputs,
+      );
+      for (const [position, index] of left.entries()) {
+        await run.prompt(index, activations, (step) =>
+          options.onProgress?.({
+            prompt: position + 1,
+            prompts: left.length,
+            step: step + 1,
+            steps,
+            forwards: run.forwards,
+            totalForwards: left.length * steps * branchesAt(guidance).length,
+          }),
+        );
         done.push(index);
-        if (done.length < options.prompts.length) await writeCalibration(checkpoint, state(done));
+        if (done.length < own.length) await writeCalibration(checkpoint, state());
       }
       await refuseExisting(options.output);
-      await writeCalibration(options.output, state(done));
+      await writeCalibration(options.output, state());
       await rm(checkpoint, { force: true });
-      const { peakBytes } = await host.status();
       return {
         output: options.output,
+        inputs: inputs.kind,
         activations: activations.length,
         resumed: resumed?.done.length ?? 0,
         forwards: run.forwards,
         tokens,
-        provider,
-        peakBytes,
+        provider: transformer.provider,
+        segments: transformer.segments,
+        peakBytes: (await host.status()).peakBytes,
+        estimatedBytes: transformer.provider === 'cpu' ? (plan?.bytes ?? null) : null,
         nonFinite: activations.filter((statistics) => !statistics.total().finite).map(({ value }) => value),
         truncatedTimesteps:
-          denoiser.truncatesTimesteps && makeScheduler(options.steps).timesteps.some((t) => !Number.isInteger(t)),
+          truncatesTimesteps(shape.signature) &&
+          makeScheduler(steps).timesteps.some((timestep) => !Number.isInteger(timestep)),
       };
     } finally {
       await host.close();
@@ -186,103 +252,22 @@ function tokensPerForward(tokens: CalibrateOptions['tokens'], observed: readonly
   return Math.max(1, Math.floor(SAMPLE_BUDGET_BYTES / bytesPerToken));
 }
 
-function hashPrompts(prompts: readonly string[], negative: string): string {
-  return createHash('sha256')
-    .update(JSON.stringify([prompts, negative]))
-    .digest('hex');
-}
-
-async function resume(checkpoint: string, identity: CalibrationIdentity): Promise<Calibration | undefined> {
+async function resume(
+  checkpoint: string,
+  identity: CalibrationIdentity,
+  shard: Shard | null,
+): Promise<Calibration | undefined> {
   if (!(await exists(checkpoint))) return undefined;
   const hint = 'remove it to start afresh';
   const found = await readCalibration(checkpoint).catch((error: WanqError) => {
     throw new WanqError(error.code ?? 'CALIBRATION_INVALID', error.message, { cause: error, hint });
   });
-  const differs = (Object.keys(identity) as (keyof CalibrationIdentity)[]).filter(
-    (key) => JSON.stringify(found.identity[key]) !== JSON.stringify(identity[key]),
-  );
+  const differs: string[] = identityDifferences(found.identity, identity);
+  if (JSON.stringify(found.shard) !== JSON.stringify(shard)) differs.push('shard');
   if (differs.length === 0) return found;
   throw new WanqError(
     'CALIBRATION_MISMATCH',
     `${printable(checkpoint)} is the checkpoint of another run (it differs in ${differs.join(', ')})`,
     { hint: 'repeat that run to finish it, remove the file, or name another output' },
   );
-}
-
-interface RunParts {
-  readonly denoiser: Denoiser;
-  readonly embeddings: ReadonlyMap<string, PromptEmbeddings>;
-  readonly makeScheduler: SchedulerFactory;
-  readonly outputs: readonly ObserverOutputs[];
-  readonly tokens: number | 'all';
-  readonly activations: readonly ActivationStatistics[];
-}
-
-/** The chains of a run, prompt by prompt. A prompt's statistics join the total only when its chain is complete. */
-class CalibrationRun {
-  forwards = 0;
-  #total = 0;
-  readonly #options: CalibrateOptions;
-  readonly #parts: RunParts;
-
-  constructor(options: CalibrateOptions, parts: RunParts) {
-    this.#options = options;
-    this.#parts = parts;
-  }
-
-  expect(prompts: number): void {
-    this.#total = prompts * this.#options.steps * branchesAt(this.#options.guidance).length;
-  }
-
-  async prompt(index: number, shape: LatentShape): Promise<void> {
-    const { prompts, negativePrompt, steps, guidance, seed, signal, onProgress } = this.#options;
-    const { denoiser, embeddings, makeScheduler, outputs, activations } = this.#parts;
-    const scheduler = makeScheduler(steps);
-    const text = {
-      cond: embeddings.get(prompts[index] as string) as PromptEmbeddings,
-      uncond: embeddings.get(negativePrompt) as PromptEmbeddings,
-    };
-    const fetches = outputs.flatMap(({ min, max, sample }) => [min, max, sample]);
-    const fresh = activations.map(({ value, channels }) => new ActivationStatistics(value, channels));
-    await runChain({
-      scheduler,
-      shape,
-      noise: randn(seed + index, latentElements(shape)),
-      text,
-      guidance,
-      predict: async (input, { step, branch }) => {
-        signal?.throwIfAborted();
-        const { velocity, extra, peakBytes } = await denoiser.predict(
-          input,
-          this.#jitter(index, step, branch),
-          fetches,
-        );
-        const bucket = bucketOf(scheduler.sigmas[step] as number, this.#options.buckets);
-        outputs.forEach(({ min, max, sample }, i) => {
-          const floats = (name: string): Float32Array => toFloat32(extra[name] as HostTensor);
-          fresh[i]?.slice(branch, bucket).add(floats(min), floats(max), floats(sample));
-        });
-        this.forwards++;
-        onProgress?.({
-          prompt: index + 1,
-          prompts: prompts.length,
-          step: step + 1,
-          steps,
-          forwards: this.forwards,
-          totalForwards: this.#total,
-          peakBytes,
-        });
-        return velocity;
-      },
-    });
-    for (const [i, statistics] of fresh.entries()) activations[i]?.merge(statistics);
-  }
-
-  #jitter(index: number, step: number, branch: Branch): Record<string, HostTensor> {
-    const { tokens } = this.#parts;
-    if (tokens === 'all') return {};
-    const generator = new MersenneTwister(deriveSeed(this.#options.seed, index, step, branch === 'cond' ? 0 : 1));
-    const data = Float64Array.from({ length: tokens }, () => generator.uniform());
-    return { [JITTER_INPUT]: { dtype: 'float64', dims: [tokens], data } };
-  }
 }

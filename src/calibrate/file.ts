@@ -5,12 +5,14 @@ import { readSafetensors, type SafeTensor, writeSafetensors } from '../util/safe
 import { ActivationStatistics, SliceStatistics } from './statistics.js';
 
 /** Version of the file's layout. Another one is refused, never guessed at. */
-export const CALIBRATION_SCHEMA = 1;
+export const CALIBRATION_SCHEMA = 2;
 
 const identity = z.strictObject({
   /** `fingerprint` of the transformer that was run. */
   model: z.string(),
-  /** SHA-256 of the prompts and the negative prompt, in order. */
+  /** What the text input was fed. Statistics over synthetic embeddings say nothing of real prompts. */
+  inputs: z.enum(['prompts', 'embeddings', 'synthetic']),
+  /** SHA-256 of the prompts and the negative prompt, in order; of the embeddings where there are no prompts. */
   prompts: z.string(),
   promptCount: z.int().positive(),
   seed: z.int(),
@@ -29,7 +31,9 @@ const header = z.strictObject({
   provider: z.string(),
   runtimeVersion: z.string(),
   wanqVersion: z.string(),
-  /** Indices of prompts whose chains are in the statistics. */
+  /** The part of the prompts this file is meant to hold, i of n; null: all of them. */
+  shard: z.tuple([z.int().positive(), z.int().positive()]).nullable(),
+  /** Indices of prompts whose chains are in the statistics, ascending. */
   done: z.array(z.int().nonnegative()),
   activations: z.array(
     z.strictObject({
@@ -51,12 +55,20 @@ const header = z.strictObject({
 /** What a calibration is of: two files with equal identities hold the same statistics. */
 export type CalibrationIdentity = z.infer<typeof identity>;
 
+/** @returns names of the fields two runs differ in; none where they hold the same statistics */
+export function identityDifferences(a: CalibrationIdentity, b: CalibrationIdentity): (keyof CalibrationIdentity)[] {
+  return (Object.keys(a) as (keyof CalibrationIdentity)[]).filter(
+    (key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]),
+  );
+}
+
 /** A calibration: statistics of every observed activation, and where they come from. */
 export interface Calibration {
   readonly identity: CalibrationIdentity;
   readonly provider: string;
   readonly runtimeVersion: string;
   readonly wanqVersion: string;
+  readonly shard: readonly [index: number, count: number] | null;
   readonly done: readonly number[];
   readonly activations: readonly ActivationStatistics[];
 }
@@ -85,7 +97,8 @@ export async function writeCalibration(file: string, calibration: Calibration): 
       return { key, ...rest };
     }),
   }));
-  const { identity: of, provider, runtimeVersion, wanqVersion, done } = calibration;
+  const { identity: of, provider, runtimeVersion, wanqVersion, shard } = calibration;
+  const done = [...calibration.done].sort((a, b) => a - b);
   await writeSafetensors(file, {
     tensors,
     metadata: {
@@ -95,6 +108,7 @@ export async function writeCalibration(file: string, calibration: Calibration): 
         provider,
         runtimeVersion,
         wanqVersion,
+        shard,
         done,
         activations: described,
       }),

@@ -1,5 +1,8 @@
-import { Histogram } from '../numerics/histogram.js';
+import { HISTOGRAM_BINS, Histogram } from '../numerics/histogram.js';
 import type { Branch } from '../pipeline/denoise.js';
+
+/** Memory of a slice's histogram: 8,192 bins of 8 bytes. */
+export const STATISTICS_BYTES_PER_SLICE = 8 * HISTOGRAM_BINS;
 
 /** Statistics of one activation in one guidance branch and one timestep bucket. */
 export class SliceStatistics {

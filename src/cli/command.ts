@@ -8,8 +8,12 @@ export interface Invocation {
   readonly flags: Readonly<Record<string, unknown>>;
 }
 
-/** A command: its flags, and what it does with them. Returns an exit code if it is not 0. */
+/** What a command does. Returns an exit code if it is not 0. */
+export type Action = (context: Context, invocation: Invocation) => Promise<number | undefined>;
+
+/** A command: its flags, and where its work is. */
 export interface CommandModule {
   readonly define: (command: Command) => Command;
-  readonly run: (context: Context, invocation: Invocation) => Promise<number | undefined>;
+  /** Imported when the command runs: help and mistakes in flags do not wait for the libraries that the work needs. */
+  readonly load: () => Promise<{ readonly run: Action }>;
 }

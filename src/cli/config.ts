@@ -1,14 +1,9 @@
 import path from 'node:path';
 import type { Command, Option } from 'commander';
-import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
 import { exists } from '../util/files.js';
-import { readJson } from '../util/json.js';
 
 export const CONFIG_FILE = 'wanq.config.json';
-
-const value = z.union([z.string(), z.number(), z.boolean(), z.array(z.union([z.string(), z.number()]))]);
-const configFile = z.record(z.string(), z.record(z.string(), value));
 
 /**
  * Fills options of a command from `wanq.config.json` in the working folder: `{ "calibrate": { "steps": 20 } }`, keys as the flags are
@@ -19,7 +14,9 @@ const configFile = z.record(z.string(), z.record(z.string(), value));
 export async function applyConfig(command: Command, cwd: string): Promise<void> {
   const file = path.join(cwd, CONFIG_FILE);
   if (!(await exists(file))) return;
-  const config = await readJson(file, configFile, 'CONFIG_INVALID');
+  // Few have the file: only they wait for the library that checks it.
+  const { readConfig } = await import('./config-file.js');
+  const config = await readConfig(file);
   const commands = command.parent?.commands.map((sibling) => sibling.name()) ?? [];
   for (const name of Object.keys(config)) {
     if (!commands.includes(name)) refuse(`there is no command ${name}`, `they are ${commands.join(', ')}`);

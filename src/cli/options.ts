@@ -24,6 +24,35 @@ export function number(least: number, most: number): (text: string) => number {
   };
 }
 
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  k: 1e3,
+  m: 1e6,
+  g: 1e9,
+  ki: 2 ** 10,
+  mi: 2 ** 20,
+  gi: 2 ** 30,
+};
+
+/** A size in bytes: `8GB` and `8G` are 8 x 10^9, `8GiB` is 8 x 2^30. */
+export function byteCount(text: string): number {
+  const [, count = '', unit = ''] = text.trim().match(/^(\d+(?:\.\d+)?)\s*([kmg]?i?)b?$/i) ?? [];
+  const factor = UNITS[unit.toLowerCase()];
+  const bytes = Math.floor(Number(count) * (factor ?? 0));
+  if (count === '' || factor === undefined || bytes < 1)
+    throw new InvalidArgumentError('Give a size such as 8GB or 7.5GiB.');
+  return bytes;
+}
+
+/** Part i of n, from 1. */
+export function shard(text: string): [number, number] {
+  const [, index, count] = (text.match(/^(\d{1,6})\/(\d{1,6})$/) ?? []).map(Number);
+  if (index === undefined || count === undefined || index < 1 || index > count) {
+    throw new InvalidArgumentError('Give i/n with i from 1 to n, such as 2/4.');
+  }
+  return [index, count];
+}
+
 /** Comma-separated numbers in (least, most). */
 export function numbersBetween(least: number, most: number): (text: string) => number[] {
   return (text) =>
@@ -39,9 +68,9 @@ export function numbersBetween(least: number, most: number): (text: string) => n
 const MAX_SEED = 2 ** 32 - 1;
 
 /** Options that calibrate and eval share: how videos are made. */
-export function samplingOptions(defaults: { seed: number }): Option[] {
+export function samplingOptions(defaults: { seed: number; promptsRequired: boolean }): Option[] {
   return [
-    new Option('--prompts <file>', 'prompts, one a line').makeOptionMandatory(),
+    new Option('--prompts <file>', 'prompts, one a line').makeOptionMandatory(defaults.promptsRequired),
     new Option('--negative-prompt <text>', 'prompt of the unconditional branch').default(''),
     new Option('--steps <n>', 'denoising steps').argParser(integer(1, MAX_STEPS)).default(50),
     new Option('--guidance <scale>', 'classifier-free guidance scale; 1 runs the prompt alone')

@@ -5,6 +5,7 @@ import { calibrateCommand } from './commands/calibrate.js';
 import { evalCommand } from './commands/eval.js';
 import { gateCommand } from './commands/gate.js';
 import { inspectCommand } from './commands/inspect.js';
+import { mergeCommand } from './commands/merge.js';
 import { quantizeCommand } from './commands/quantize.js';
 import { applyConfig } from './config.js';
 import { createContext, type Io } from './context.js';
@@ -12,6 +13,7 @@ import { createContext, type Io } from './context.js';
 const COMMANDS: readonly CommandModule[] = [
   inspectCommand,
   calibrateCommand,
+  mergeCommand,
   quantizeCommand,
   evalCommand,
   gateCommand,
@@ -43,11 +45,12 @@ export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number
       '\nExit codes: 0 ok, 1 gate failed, 2 usage, 3 model, 4 runtime, 5 files or resources, 130 interrupted.',
     );
   program.hook('preSubcommand', (_, command) => applyConfig(command, io.cwd()));
-  for (const { define, run } of COMMANDS) {
+  for (const { define, load } of COMMANDS) {
     const command = define(program.createCommand()).copyInheritedSettings(program);
     command.action(async () => {
       const { quiet = false, json = false } = program.opts<{ quiet?: boolean; json?: boolean }>();
       const context = createContext(io, signal, { quiet, json });
+      const { run } = await load();
       outcome.code = (await run(context, { positional: command.args, flags: command.opts() })) ?? 0;
     });
     program.addCommand(command);

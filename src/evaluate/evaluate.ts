@@ -16,13 +16,13 @@ import { RuntimeHost } from '../runtime/host.js';
 import type { ModelSource, SessionOptions } from '../runtime/protocol.js';
 import { providersFor } from '../runtime/providers.js';
 import { treeSize } from '../util/files.js';
+import { Scratch } from '../util/scratch.js';
 import { VERSION } from '../version.js';
 import { readClips } from './clips.js';
 import { type Comparison, compareVideos, type MadeVideos } from './compare.js';
 import { type FeatureFiles, FeatureNetwork, readFeatures } from './features.js';
 import type { EvaluateOptions } from './options.js';
 import { type LatentClip, ModelRuns, type RunContext, type StepError, type Take } from './runs.js';
-import { Scratch } from './scratch.js';
 import { speedBound } from './speed-bound.js';
 import { costMetrics, fvdMetrics, qualityMetrics } from './summary.js';
 

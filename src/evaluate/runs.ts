@@ -4,7 +4,7 @@ import { type Branch, branchesAt, type Denoiser, runChain } from '../pipeline/de
 import { type LatentShape, latentElements } from '../pipeline/geometry.js';
 import type { SchedulerFactory } from '../pipeline/schedulers/index.js';
 import type { PromptEmbeddings } from '../pipeline/text-encoder.js';
-import type { Scratch } from './scratch.js';
+import type { Scratch } from '../util/scratch.js';
 
 /** One video to make: a prompt and the seed of its noise. */
 export interface Take {
@@ -64,13 +64,16 @@ export class ModelRuns {
       noise: randn(seed, latentElements(shape)),
       guidance,
       text: { cond: this.#text(prompt), uncond: this.#text(this.#context.negativePrompt) },
-      predict: async (input, { step, branch, latents }) => {
-        const velocity = await this.#predict(input.latents, input.timestep, input.text);
-        if (record !== undefined) {
-          if (branch === 'cond') await scratch.put(`${record}-${step}`, latents);
+      predict: async (calls) => {
+        const velocities: Float32Array[] = [];
+        for (const { step, branch, input } of calls) {
+          const velocity = await this.#predict(input.latents, input.timestep, input.text);
+          velocities.push(velocity);
+          if (record === undefined) continue;
+          if (branch === 'cond') await scratch.put(`${record}-${step}`, input.latents);
           await scratch.put(`${record}-${step}-${branch}`, velocity);
         }
-        return velocity;
+        return velocities;
       },
     });
   }

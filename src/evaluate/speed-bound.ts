@@ -1,6 +1,7 @@
 import { forwardFlops } from '../analyze/flops.js';
 import { findLinears, type Linear } from '../analyze/linears.js';
 import { loadGraph } from '../onnx/load.js';
+import { tokensOf } from '../pipeline/geometry.js';
 import type { PipelineFolder } from '../pipeline/layout.js';
 import type { PipelineShape } from '../pipeline/open.js';
 import type { Metric } from '../report/results.js';
@@ -19,9 +20,7 @@ export async function speedBound(
   // A quantized linear's weight comes out of a DequantizeLinear, so findLinears no longer lists it.
   const left = outputs(after as Linear[]);
   const int8 = new Set([...outputs(before as Linear[])].filter((output) => !left.has(output)));
-  const { frames, height, width } = latents;
-  const tokens = (frames * height * width) / (patch[0] * patch[1]);
-  const { bound } = forwardFlops(before as Linear[], tokens, textTokens, int8);
+  const { bound } = forwardFlops(before as Linear[], tokensOf(latents, patch), textTokens, int8);
   return {
     value: Number.isFinite(bound) ? bound : null,
     unit: 'x',

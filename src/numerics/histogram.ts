@@ -2,6 +2,9 @@
 const BITS = 12;
 const HALF = 2 ** BITS;
 
+/** Bins on both sides of zero together. */
+export const HISTOGRAM_BINS = 2 * HALF;
+
 /** Exponent of an empty histogram, or one of zeros only: below every float32 value. */
 const MIN_EXPONENT = -149 - BITS;
 
@@ -18,7 +21,7 @@ const MIN_EXPONENT = -149 - BITS;
 export class Histogram {
   #exponent = MIN_EXPONENT;
   /** Counts of bins -2^BITS .. 2^BITS - 1. Float64 counts are exact up to 2^53. */
-  #counts = new Float64Array(2 * HALF);
+  #counts = new Float64Array(HISTOGRAM_BINS);
   #maxMagnitude = 0;
   #nonFinite = 0;
 

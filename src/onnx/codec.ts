@@ -10,7 +10,7 @@ import { decodeTensor, encodeTensor } from './tensor-proto.js';
  * Between ONNX bytes and the IR. Lossless: every IR object remembers, here and nowhere else, the bytes it came from; if it was not
  * changed they are written back as they are, and if it was, the fields that the IR does not model are kept.
  */
-const nodeOrigins = new WeakMap<Node, { bytes: Uint8Array; was: Node }>();
+const nodeOrigins = new WeakMap<Node, Uint8Array>();
 const attributeOrigins = new WeakMap<Attribute, Uint8Array>();
 const valueOrigins = new WeakMap<Value, Uint8Array>();
 const graphOrigins = new WeakMap<Graph, Message>();
@@ -40,7 +40,9 @@ export function decodeModel(bytes: Uint8Array): Model {
 }
 
 function toMap(entries: readonly Message[] | undefined): Map<string, string> {
-  return new Map((entries ?? []).map(({ key, value }) => [key ?? '', value ?? '']));
+  const map = new Map<string, string>();
+  for (const { key, value } of entries ?? []) map.set(key ?? '', value ?? '');
+  return map;
 }
 
 function toOpsets(entries: readonly Message[] | undefined): OperatorSet[] {
@@ -85,14 +87,7 @@ function decodeNode(bytes: Uint8Array, depth: number): Node {
     attributes: (proto.attribute ?? []).map((attribute: Uint8Array) => decodeAttribute(attribute, depth)),
     metadata: toMap(proto.metadataProps),
   });
-  const was = new Node({
-    ...node,
-    inputs: [...node.inputs],
-    outputs: [...node.outputs],
-    attributes: [...node.attributes],
-    metadata: new Map(node.metadata),
-  });
-  nodeOrigins.set(node, { bytes, was });
+  nodeOrigins.set(node, bytes);
   return node;
 }
 
@@ -153,6 +148,14 @@ function decodeValue(bytes: Uint8Array): Value {
   return value;
 }
 
+/** @returns a model of another graph with everything else, functions and fields wanq does not know included, as in `model` */
+export function withGraph(model: Model, graph: Graph): Model {
+  const other = new Model({ ...model, opsets: [...model.opsets], metadata: new Map(model.metadata), graph });
+  const origin = modelOrigins.get(model);
+  if (origin) modelOrigins.set(other, origin);
+  return other;
+}
+
 /** @throws Error where a lazy tensor is left: `onnx/save` produces those first. */
 export function encodeModel(model: Model): Uint8Array {
   const proto: Message = { ...modelOrigins.get(model) };
@@ -190,28 +193,32 @@ function encodeGraph(graph: Graph): Uint8Array {
 
 function encodeNode(node: Node): Uint8Array {
   const origin = nodeOrigins.get(node);
-  if (origin && isUnchanged(node, origin.was)) return origin.bytes;
-  const proto: Message = origin ? decodeMessage('NodeProto', origin.bytes) : {};
+  const attributes = node.attributes.map(encodeAttribute);
+  // What the node was is decoded again: a copy of every node would stay in memory for as long as the graph.
+  const proto: Message = origin ? decodeMessage('NodeProto', origin) : {};
+  const sameMetadata = sameEntries(node.metadata, toMap(proto.metadataProps));
+  if (origin && sameMetadata && isUnchanged(node, attributes, proto)) return origin;
   proto.opType = node.opType;
   proto.input = node.inputs;
   proto.output = node.outputs;
-  proto.attribute = node.attributes.map(encodeAttribute);
+  proto.attribute = attributes;
   if (node.name !== (proto.name ?? '')) proto.name = node.name;
   if (node.domain !== (proto.domain ?? '')) proto.domain = node.domain;
-  if (!origin || !sameEntries(node.metadata, origin.was.metadata)) proto.metadataProps = toEntries(node.metadata);
+  if (!sameMetadata) proto.metadataProps = toEntries(node.metadata);
   return encodeMessage('NodeProto', proto);
 }
 
-function isUnchanged(node: Node, was: Node): boolean {
+/** @param attributes the node's, encoded. Leaves metadata out. */
+function isUnchanged(node: Node, attributes: readonly Uint8Array[], was: Message): boolean {
+  const attributesWere: readonly Uint8Array[] = was.attribute ?? [];
   return (
-    node.opType === was.opType &&
-    node.domain === was.domain &&
-    node.name === was.name &&
-    sameEntries(node.metadata, was.metadata) &&
-    sameItems(node.inputs, was.inputs) &&
-    sameItems(node.outputs, was.outputs) &&
-    sameItems(node.attributes, was.attributes) &&
-    !node.attributes.some(({ type }) => type === 'graph' || type === 'graphs')
+    node.opType === (was.opType ?? '') &&
+    node.domain === (was.domain ?? '') &&
+    node.name === (was.name ?? '') &&
+    sameItems(node.inputs, was.input ?? []) &&
+    sameItems(node.outputs, was.output ?? []) &&
+    attributes.length === attributesWere.length &&
+    attributes.every((bytes, index) => Buffer.compare(bytes, attributesWere[index] as Uint8Array) === 0)
   );
 }
 

@@ -131,9 +131,32 @@ root.resolveAll();
 
 export type MessageName = keyof typeof MESSAGES & string;
 
+const TYPES = new Map(Object.keys(MESSAGES).map((name) => [name, root.lookupType(name)]));
+
+function typeOf(name: MessageName): protobuf.Type {
+  return TYPES.get(name) ?? root.lookupType(name);
+}
+
+/** protobufjs puts short texts together from pieces of eight characters, a quarter of the time of decoding the 5B; Node reads them at once. */
+class WireReader extends protobuf.Reader {
+  readonly #text: Buffer;
+
+  constructor(bytes: Uint8Array) {
+    super(bytes);
+    this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  override string(): string {
+    const length = this.size();
+    const start = this.pos;
+    this.skip(length);
+    return this.#text.toString('utf8', start, start + length);
+  }
+}
+
 /** @throws Error from protobufjs where the bytes are not a message (truncated, bad wire type, nested too deep). */
 export function decodeMessage(name: MessageName, bytes: Uint8Array): Message {
-  const reader = protobuf.Reader.create(bytes);
+  const reader = new WireReader(bytes);
   reader.discardUnknown = false;
   return root.lookupType(name).decode(reader) as Message;
 }

@@ -1,6 +1,5 @@
 import { WanqError } from '../errors.js';
 import type { Graph } from '../ir/graph.js';
-import type { VaeConfig } from './layout.js';
 import { fixedDim } from './signature.js';
 
 /** Latents of one video, `[channels, frames, height, width]` in latent units. */
@@ -17,6 +16,12 @@ export interface VideoSize {
   readonly width?: number | undefined;
 }
 
+/** Frames and pixels that one latent stands for. */
+export interface ScaleFactors {
+  readonly temporal: number;
+  readonly spatial: number;
+}
+
 /** What Wan2.2-TI2V-5B is served at. */
 const DEFAULT_SIZE = { frames: 121, height: 704, width: 1280 } as const;
 
@@ -28,6 +33,11 @@ export function latentDims({ channels, frames, height, width }: LatentShape): nu
   return [1, channels, frames, height, width];
 }
 
+/** Video tokens of a forward. @param patch height and width of a token in latent units */
+export function tokensOf({ frames, height, width }: LatentShape, patch: readonly [number, number]): number {
+  return frames * Math.floor(height / patch[0]) * Math.floor(width / patch[1]);
+}
+
 /**
  * The latent shape of a video size. Sizes not asked for come from the VAE decoder where its graph fixes them, else from the 5B's default.
  *
@@ -35,13 +45,11 @@ export function latentDims({ channels, frames, height, width }: LatentShape): nu
  */
 export function latentShape(
   channels: number,
-  vae: Pick<VaeConfig, 'scale_factor_temporal' | 'scale_factor_spatial'>,
+  { temporal, spatial }: ScaleFactors,
   patch: readonly [number, number],
   decoder: Graph | undefined,
   size: VideoSize,
 ): LatentShape {
-  const temporal = vae.scale_factor_temporal;
-  const spatial = vae.scale_factor_spatial;
   const input = decoder?.inputs[0];
   const fixed = { frames: fixedDim(input, 2), height: fixedDim(input, 3), width: fixedDim(input, 4) };
   const pixels = {

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { fromSystemError, printable, WanqError } from '../errors.js';
 import { exists } from '../util/files.js';
 import { readJson } from '../util/json.js';
+import type { ScaleFactors } from './geometry.js';
 
 /** Parts of a text-to-video pipeline folder in optimum's ONNX layout. */
 export const COMPONENTS = ['transformer', 'text_encoder', 'vae_decoder', 'vae_encoder'] as const;
@@ -39,7 +40,7 @@ export class PipelineFolder {
   }
 
   /**
-   * @throws WanqError NOT_FOUND; NOT_A_PIPELINE where the folder has no model_index.json or no transformer/model.onnx
+   * @throws WanqError NOT_FOUND; NOT_A_PIPELINE where the folder has no transformer/model.onnx
    */
   static async open(root: string): Promise<PipelineFolder> {
     const info = await stat(root).catch((error) => {
@@ -50,11 +51,16 @@ export class PipelineFolder {
       throw new WanqError('NOT_A_PIPELINE', `${printable(root)} is a file, not a pipeline folder`, { hint });
     }
     const folder = new PipelineFolder(root);
-    for (const part of ['model_index.json', path.join('transformer', 'model.onnx')]) {
-      if (await exists(path.join(root, part))) continue;
-      throw new WanqError('NOT_A_PIPELINE', `${printable(root)} is not a pipeline folder: it has no ${part}`, { hint });
+    // A transformer alone is enough to calibrate and quantize; its model_index.json says nothing that wanq needs.
+    const index = folder.path('model_index.json');
+    const hasIndex = await exists(index);
+    if (!(await folder.has('transformer'))) {
+      const missing = hasIndex ? path.join('transformer', 'model.onnx') : 'model_index.json';
+      throw new WanqError('NOT_A_PIPELINE', `${printable(root)} is not a pipeline folder: it has no ${missing}`, {
+        hint,
+      });
     }
-    await readJson(folder.path('model_index.json'), modelIndex, 'PIPELINE_INVALID');
+    if (hasIndex) await readJson(index, modelIndex, 'PIPELINE_INVALID');
     return folder;
   }
 
@@ -90,6 +96,15 @@ export class PipelineFolder {
   async transformerConfig(): Promise<TransformerConfig> {
     const file = this.path('transformer', 'config.json');
     return (await exists(file)) ? readJson(file, transformerConfig, 'PIPELINE_INVALID') : {};
+  }
+
+  /** Pixels of a latent: from the VAE's configuration, or Wan2.2-TI2V-5B's where the folder has no VAE. */
+  async scaleFactors(): Promise<ScaleFactors> {
+    const parts = ['vae_decoder', 'vae_encoder', 'vae'];
+    const present = await Promise.all(parts.map((part) => exists(this.path(part))));
+    if (!present.includes(true)) return { temporal: 4, spatial: 16 };
+    const { scale_factor_temporal, scale_factor_spatial } = await this.vaeConfig();
+    return { temporal: scale_factor_temporal, spatial: scale_factor_spatial };
   }
 
   /** Latent statistics and scale factors; from the decoder's configuration, else the encoder's. */

@@ -1,22 +1,21 @@
 import { loadGraph } from '../onnx/load.js';
 import type { RuntimeHost } from '../runtime/host.js';
 import type { ModelSource, SessionOptions } from '../runtime/protocol.js';
-import { Denoiser } from './denoise.js';
+import { Denoiser, type TransformerFace } from './denoise.js';
 import { type LatentShape, latentShape, type VideoSize } from './geometry.js';
 import type { PipelineFolder } from './layout.js';
-import { fixedDim, type TransformerSignature, transformerSignature } from './signature.js';
+import { fixedDim, transformerSignature } from './signature.js';
 
 /** What the rest of wanq needs to know of a pipeline before it runs anything. */
-export interface PipelineShape {
-  readonly signature: TransformerSignature;
-  /** Height and width of a token in latent units. */
-  readonly patch: readonly [number, number];
+export interface PipelineShape extends TransformerFace {
   readonly latents: LatentShape;
   /** Frames and pixels of a video of that latent shape. */
   readonly video: { readonly frames: number; readonly height: number; readonly width: number };
 }
 
+/** Wan2.2-TI2V-5B's, for folders that do not say. */
 const DEFAULT_PATCH = [1, 2, 2] as const;
+const DEFAULT_CHANNELS = 48;
 
 /** @throws WanqError PIPELINE_INVALID, MODEL_INVALID, MODEL_UNSUPPORTED, USAGE (a size that does not fit) */
 export async function describePipeline(folder: PipelineFolder, size: VideoSize): Promise<PipelineShape> {
@@ -25,14 +24,14 @@ export async function describePipeline(folder: PipelineFolder, size: VideoSize):
   const config = await folder.transformerConfig();
   const [, height, width] = config.patch_size ?? DEFAULT_PATCH;
   const patch = [height as number, width as number] as const;
-  const vae = await folder.vaeConfig();
+  const scale = await folder.scaleFactors();
   const decoder = (await folder.has('vae_decoder')) ? await loadGraph(folder.modelPath('vae_decoder')) : undefined;
-  const channels = fixedDim(signature.latents, 1) ?? config.in_channels ?? vae.latents_mean.length;
-  const latents = latentShape(channels, vae, patch, decoder?.graph, size);
+  const channels = fixedDim(signature.latents, 1) ?? config.in_channels ?? DEFAULT_CHANNELS;
+  const latents = latentShape(channels, scale, patch, decoder?.graph, size);
   const video = {
-    frames: (latents.frames - 1) * vae.scale_factor_temporal + 1,
-    height: latents.height * vae.scale_factor_spatial,
-    width: latents.width * vae.scale_factor_spatial,
+    frames: (latents.frames - 1) * scale.temporal + 1,
+    height: latents.height * scale.spatial,
+    width: latents.width * scale.spatial,
   };
   return { signature, patch, latents, video };
 }
@@ -42,7 +41,7 @@ export async function openDenoiser(
   host: RuntimeHost,
   source: ModelSource,
   options: SessionOptions,
-  { signature, patch }: Pick<PipelineShape, 'signature' | 'patch'>,
+  face: TransformerFace,
 ): Promise<Denoiser> {
-  return new Denoiser(await host.createSession(source, options), signature, patch);
+  return new Denoiser(await host.createSession(source, options), face);
 }

@@ -1,4 +1,5 @@
 import { WanqError } from '../errors.js';
+import type { Graph, Value } from '../ir/graph.js';
 import { loadGraph } from '../onnx/load.js';
 import type { RuntimeHost } from '../runtime/host.js';
 import type { SessionOptions } from '../runtime/protocol.js';
@@ -14,11 +15,73 @@ export interface PromptEmbeddings {
   readonly features: number;
 }
 
+/** Prompt tokens of Wan2.2-TI2V-5B. */
+const DEFAULT_LENGTH = 512;
+
+/** A pipeline's tokenizer and UMT5 encoder, not yet in memory. */
+export class TextEncoder {
+  /** Text tokens of a prompt, padding included. */
+  readonly length: number;
+  /** Bytes of the encoder's weights. */
+  readonly weightBytes: number;
+  readonly #file: string;
+  readonly #ids: Value;
+  readonly #mask: Value | undefined;
+  readonly #output: string;
+  readonly #tokenizer: PromptTokenizer;
+
+  private constructor(file: string, graph: Graph, ids: Value, output: string, tokenizer: PromptTokenizer) {
+    this.#file = file;
+    this.#ids = ids;
+    this.#mask = graph.inputs.find(({ name }) => name === 'attention_mask');
+    this.#output = output;
+    this.#tokenizer = tokenizer;
+    this.length = fixedDim(ids, 1) ?? DEFAULT_LENGTH;
+    this.weightBytes = [...graph.initializers.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
+  /** @throws WanqError PIPELINE_INVALID, TOKENIZER_INVALID, MODEL_UNSUPPORTED */
+  static async open(folder: PipelineFolder): Promise<TextEncoder> {
+    const file = await folder.require('text_encoder', 'turning prompts into embeddings');
+    const { graph } = await loadGraph(file);
+    const ids = graph.inputs.find(({ name }) => name === 'input_ids');
+    const output = graph.outputs[0]?.name;
+    if (!ids || output === undefined) {
+      throw new WanqError('MODEL_UNSUPPORTED', `${file} has no input_ids input`, { hint: 'export a UMT5 encoder' });
+    }
+    return new TextEncoder(file, graph, ids, output, await PromptTokenizer.open(folder, fixedDim(ids, 1)));
+  }
+
+  /**
+   * Encodes each distinct prompt once. The session is closed afterwards, since the encoder is larger than the transformer.
+   * @throws WanqError RUNTIME_FAILED
+   */
+  async encode(
+    host: RuntimeHost,
+    options: SessionOptions,
+    prompts: readonly string[],
+    keep: (prompt: string, embeddings: PromptEmbeddings) => void | Promise<void>,
+  ): Promise<void> {
+    const session = await host.createSession({ path: this.#file }, options);
+    for (const prompt of new Set(prompts)) {
+      const { ids, mask } = this.#tokenizer.encode(prompt);
+      const feeds: Record<string, HostTensor> = { input_ids: integers(ids, this.#ids.dtype) };
+      if (this.#mask) feeds.attention_mask = integers(mask, this.#mask.dtype);
+      const result = (await session.run(feeds, [this.#output])).outputs[this.#output] as HostTensor;
+      const features = result.dims.at(-1) as number;
+      const data = toFloat32(result);
+      mask.forEach((kept, row) => {
+        if (kept === 0) data.fill(0, row * features, (row + 1) * features);
+      });
+      await keep(prompt, { data, length: ids.length, features });
+    }
+    await session.release();
+  }
+}
+
 /**
- * Encodes prompts with the pipeline's tokenizer and UMT5 encoder. Each distinct prompt is encoded once; the session is closed afterwards,
- * since the encoder is larger than the transformer.
- *
- * @throws WanqError PIPELINE_INVALID, TOKENIZER_INVALID, RUNTIME_FAILED
+ * Encodes prompts with the pipeline's text encoder.
+ * @throws WanqError as {@link TextEncoder}
  */
 export async function encodePrompts(
   folder: PipelineFolder,
@@ -26,32 +89,11 @@ export async function encodePrompts(
   options: SessionOptions,
   prompts: readonly string[],
 ): Promise<Map<string, PromptEmbeddings>> {
-  const file = await folder.require('text_encoder', 'turning prompts into embeddings');
-  const { inputs, outputs } = (await loadGraph(file)).graph;
-  const [idsInput, maskInput] = [
-    inputs.find(({ name }) => name === 'input_ids'),
-    inputs.find(({ name }) => name === 'attention_mask'),
-  ];
-  const output = outputs[0]?.name;
-  if (!idsInput || output === undefined) {
-    throw new WanqError('MODEL_UNSUPPORTED', `${file} has no input_ids input`, { hint: 'export a UMT5 encoder' });
-  }
-  const tokenizer = await PromptTokenizer.open(folder, fixedDim(idsInput, 1));
-  const session = await host.createSession({ path: file }, options);
   const embeddings = new Map<string, PromptEmbeddings>();
-  for (const prompt of new Set(prompts)) {
-    const { ids, mask } = tokenizer.encode(prompt);
-    const feeds: Record<string, HostTensor> = { input_ids: integers(ids, idsInput.dtype) };
-    if (maskInput) feeds.attention_mask = integers(mask, maskInput.dtype);
-    const result = (await session.run(feeds, [output])).outputs[output] as HostTensor;
-    const features = result.dims.at(-1) as number;
-    const data = toFloat32(result);
-    mask.forEach((kept, row) => {
-      if (kept === 0) data.fill(0, row * features, (row + 1) * features);
-    });
-    embeddings.set(prompt, { data, length: ids.length, features });
-  }
-  await session.release();
+  const encoder = await TextEncoder.open(folder);
+  await encoder.encode(host, options, prompts, (prompt, encoded) => {
+    embeddings.set(prompt, encoded);
+  });
   return embeddings;
 }
 

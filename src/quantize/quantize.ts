@@ -96,7 +96,7 @@ async function bindPlan(
   return { ...makePlan(graph, options, calibration), source };
 }
 
-function refuseUnsupported({ model, path: file }: LoadedModel): void {
+export function refuseUnsupported({ model, path: file }: Pick<LoadedModel, 'model' | 'path'>): void {
   const quantized = model.graph.nodes.find(({ opType }) => /^(De)?QuantizeLinear$|^QLinear|Integer$/.test(opType));
   if (quantized) {
     throw new WanqError('MODEL_UNSUPPORTED', `${printable(file)} is quantized already (it has ${quantized.opType})`, {

@@ -1,8 +1,16 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { printable, WanqError } from '../errors.js';
-import type { ModelSource, Reply, Request, RunResult, SessionInfo, SessionOptions, WorkerStatus } from './protocol.js';
-import type { HostTensor } from './tensor.js';
+import type {
+  Feed,
+  ModelSource,
+  Reply,
+  Request,
+  RunResult,
+  SessionInfo,
+  SessionOptions,
+  WorkerStatus,
+} from './protocol.js';
 
 export interface HostOptions {
   /** Kills the runtime at once; waiting calls fail with the signal's reason. */
@@ -57,9 +65,14 @@ export class RuntimeHost {
     const session = this.#nextId;
     const info = await this.#call<SessionInfo>({ kind: 'create', session, source, options });
     return new Session(info, {
-      run: (feeds, fetches) => this.#call<RunResult>({ kind: 'run', session, feeds, fetches }),
+      run: (feeds, fetches, holds) => this.#call<RunResult>({ kind: 'run', session, feeds, fetches, holds }),
       release: () => this.#call<null>({ kind: 'release', session }),
     });
+  }
+
+  /** Forgets held outputs. */
+  async drop(keys: readonly string[]): Promise<void> {
+    await this.#call<null>({ kind: 'drop', keys });
   }
 
   status(): Promise<WorkerStatus> {
@@ -117,7 +130,11 @@ export class RuntimeHost {
 }
 
 interface SessionCalls {
-  run(feeds: Readonly<Record<string, HostTensor>>, fetches: readonly string[]): Promise<RunResult>;
+  run(
+    feeds: Readonly<Record<string, Feed>>,
+    fetches: readonly string[],
+    holds: Readonly<Record<string, string>>,
+  ): Promise<RunResult>;
   release(): Promise<null>;
 }
 
@@ -134,10 +151,15 @@ export class Session {
 
   /**
    * @param fetches outputs to compute; all of them if absent
+   * @param holds outputs to leave in the runtime's process, each under a key that later runs can be fed by; `drop` frees them
    * @throws WanqError RUNTIME_FAILED, RUNTIME_CRASHED, RUNTIME_TIMEOUT
    */
-  run(feeds: Readonly<Record<string, HostTensor>>, fetches: readonly string[] = this.info.outputs): Promise<RunResult> {
-    return this.#calls.run(feeds, fetches);
+  run(
+    feeds: Readonly<Record<string, Feed>>,
+    fetches: readonly string[] = this.info.outputs,
+    holds: Readonly<Record<string, string>> = {},
+  ): Promise<RunResult> {
+    return this.#calls.run(feeds, fetches, holds);
   }
 
   async release(): Promise<void> {

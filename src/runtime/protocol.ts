@@ -6,6 +6,9 @@ export type ModelSource =
   /** An encoded model whose external data lies in `folder`. */
   | { readonly bytes: Uint8Array; readonly folder: string };
 
+/** A graph input: data, or a tensor that an earlier run left in the runtime's process. */
+export type Feed = HostTensor | { readonly held: string };
+
 export type OptimizationLevel = 'disabled' | 'basic' | 'extended' | 'all';
 
 export interface SessionOptions {
@@ -16,6 +19,13 @@ export interface SessionOptions {
   readonly optimizedModelPath?: string;
   /** 0 or absent: onnxruntime's choice (physical cores). */
   readonly threads?: number;
+  /**
+   * false: weights are used where they lie, mapped from their file, and not copied into the layout the kernels like best. Without this a
+   * model takes up to twice its size; with it, products of few rows get slower.
+   */
+  readonly prepack?: boolean;
+  /** false: no memory plan from the first run on, which on changing shapes costs more than it saves. */
+  readonly memoryPattern?: boolean;
 }
 
 /** What a session turned out to be. */
@@ -37,9 +47,12 @@ export type Request =
   | {
       readonly kind: 'run';
       readonly session: number;
-      readonly feeds: Readonly<Record<string, HostTensor>>;
+      readonly feeds: Readonly<Record<string, Feed>>;
       readonly fetches: readonly string[];
+      /** Outputs to leave in the process, and the key each is held under. */
+      readonly holds: Readonly<Record<string, string>>;
     }
+  | { readonly kind: 'drop'; readonly keys: readonly string[] }
   | { readonly kind: 'release'; readonly session: number }
   | { readonly kind: 'status' };
 

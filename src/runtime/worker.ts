@@ -1,13 +1,16 @@
 /** The child process that holds onnxruntime: its runs block the event loop and its crashes end the process, so it gets its own. */
 import { createRequire } from 'node:module';
 import * as ort from 'onnxruntime-node';
-import type { Reply, Request, RunResult, SessionInfo, SessionOptions, WorkerStatus } from './protocol.js';
+import type { Feed, Reply, Request, RunResult, SessionInfo, SessionOptions, WorkerStatus } from './protocol.js';
 import type { HostTensor } from './tensor.js';
 
 // Only this, before the first session, keeps native log lines off stderr.
 ort.env.logLevel = 'fatal';
 
 const sessions = new Map<number, ort.InferenceSession>();
+
+/** Outputs that later runs are fed with; the binding hands out copies, so they outlive their session. */
+const held = new Map<string, ort.Tensor>();
 
 async function create(id: number, request: Extract<Request, { kind: 'create' }>): Promise<SessionInfo> {
   const refused: { provider: string; reason: string }[] = [];
@@ -40,22 +43,37 @@ function sessionOptions(
     graphOptimizationLevel: options.optimization ?? 'all',
     ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
     ...(options.optimizedModelPath ? { optimizedModelFilePath: options.optimizedModelPath } : {}),
-    ...('folder' in source
-      ? { extra: { session: { model_external_initializers_file_folder_path: source.folder } } }
-      : {}),
+    ...(options.memoryPattern === false ? { enableMemPattern: false } : {}),
+    extra: {
+      session: {
+        ...('folder' in source ? { model_external_initializers_file_folder_path: source.folder } : {}),
+        ...(options.prepack === false ? { disable_prepacking: '1' } : {}),
+      },
+    },
   };
 }
 
 async function run(request: Extract<Request, { kind: 'run' }>): Promise<RunResult> {
   const session = sessions.get(request.session);
   if (!session) throw new Error('no such session');
-  const feeds = Object.fromEntries(Object.entries(request.feeds).map(([name, tensor]) => [name, toOrt(tensor)]));
+  const feeds = Object.fromEntries(Object.entries(request.feeds).map(([name, feed]) => [name, feedOf(feed)]));
   const start = performance.now();
-  const results = await session.run(feeds, request.fetches);
+  const results = await session.run(feeds, [...new Set([...request.fetches, ...Object.keys(request.holds)])]);
   const ms = performance.now() - start;
   const outputs = Object.fromEntries(request.fetches.map((name) => [name, fromOrt(results[name] as ort.Tensor)]));
-  for (const tensor of Object.values(results)) tensor.dispose();
+  for (const [name, tensor] of Object.entries(results)) {
+    const key = request.holds[name];
+    if (key === undefined) tensor.dispose();
+    else held.set(key, tensor);
+  }
   return { outputs, ms, peakBytes: peakBytes() };
+}
+
+function feedOf(feed: Feed): ort.Tensor {
+  if (!('held' in feed)) return toOrt(feed);
+  const tensor = held.get(feed.held);
+  if (!tensor) throw new Error(`nothing is held as ${feed.held}`);
+  return tensor;
 }
 
 function toOrt({ dtype, dims, data }: HostTensor): ort.Tensor {
@@ -103,6 +121,9 @@ async function handle(request: Request): Promise<Reply['result']> {
     case 'release':
       await sessions.get(request.session)?.release();
       sessions.delete(request.session);
+      return null;
+    case 'drop':
+      for (const key of request.keys) held.delete(key);
       return null;
     case 'status':
       return status();

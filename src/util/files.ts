@@ -40,27 +40,34 @@ export async function writeFully(handle: FileHandle, bytes: Uint8Array, offset: 
   }
 }
 
-/** @throws WanqError NOT_FOUND; NOT_READABLE, also where the file is no regular one or exceeds `maxBytes` */
-export async function readBounded(file: string, maxBytes: number): Promise<Uint8Array> {
+/**
+ * Opens a file for reading; pipes, devices and folders are refused.
+ * @throws WanqError NOT_FOUND; NOT_READABLE
+ */
+export async function openRegular(file: string): Promise<{ handle: FileHandle; size: number }> {
   try {
     const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
-    try {
-      const info = await handle.stat();
-      if (!info.isFile()) {
-        throw new WanqError('NOT_READABLE', `${printable(file)} is not a regular file`, { hint: 'name a file' });
-      }
-      if (info.size > maxBytes) {
-        throw new WanqError(
-          'NOT_READABLE',
-          `${printable(file)} has ${info.size} bytes, more than the ${maxBytes} allowed`,
-        );
-      }
-      return await readFully(handle, 0, info.size);
-    } finally {
-      await handle.close();
-    }
+    const info = await handle.stat();
+    if (info.isFile()) return { handle, size: info.size };
+    await handle.close();
+    throw new WanqError('NOT_READABLE', `${printable(file)} is not a regular file`, { hint: 'name a file' });
   } catch (error) {
     throw fromSystemError(error, file);
+  }
+}
+
+/** @throws WanqError NOT_FOUND; NOT_READABLE, also where the file is no regular one or exceeds `maxBytes` */
+export async function readBounded(file: string, maxBytes: number): Promise<Uint8Array> {
+  const { handle, size } = await openRegular(file);
+  try {
+    if (size > maxBytes) {
+      throw new WanqError('NOT_READABLE', `${printable(file)} has ${size} bytes, more than the ${maxBytes} allowed`);
+    }
+    return await readFully(handle, 0, size);
+  } catch (error) {
+    throw fromSystemError(error, file);
+  } finally {
+    await handle.close();
   }
 }
 

@@ -1,6 +1,7 @@
-import { WanqError } from '../errors.js';
+import type { FileHandle } from 'node:fs/promises';
+import { printable, WanqError } from '../errors.js';
 import { MAX_SAFETENSORS_HEADER_BYTES } from '../limits.js';
-import { readBounded, writeAtomic } from './files.js';
+import { openRegular, readFully, writeAtomic } from './files.js';
 
 /** Element types of the safetensors format that wanq reads and writes, with the array each comes in. */
 const ARRAYS = {
@@ -36,31 +37,105 @@ export interface Safetensors {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** Files are read whole; calibration files of the 5B stay below 200 MB. */
+/** Files that are read whole; calibration files of the 5B stay below 200 MB. */
 const MAX_FILE_BYTES = 2 ** 31;
 
+interface Entry {
+  readonly dtype: SafetensorsType;
+  readonly shape: readonly number[];
+  /** Bytes of the file, [begin, end). */
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** A safetensors file whose tensors are read when asked for, whole or in rows. */
+export class SafetensorsFile {
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly entries: ReadonlyMap<string, Entry>;
+  readonly #handle: FileHandle;
+
+  private constructor(handle: FileHandle, header: Header) {
+    this.#handle = handle;
+    this.metadata = header.metadata;
+    this.entries = header.entries;
+  }
+
+  /**
+   * Reads the header, with the format's own checks: contiguous offsets without holes, spans that match shapes, string metadata.
+   * @throws WanqError SAFETENSORS_INVALID, NOT_FOUND, NOT_READABLE
+   */
+  static async open(file: string): Promise<SafetensorsFile> {
+    const { handle, size } = await openRegular(file);
+    try {
+      return new SafetensorsFile(handle, await readHeader(file, handle, size));
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /** @param rows range of the first axis; all of them if absent */
+  async read(name: string, rows?: readonly [from: number, to: number]): Promise<SafeTensor> {
+    const { dtype, shape, begin, end } = this.entries.get(name) as Entry;
+    const [from, to] = rows ?? [0, shape[0] ?? 1];
+    const row = shape.length === 0 ? end - begin : (end - begin) / Math.max(shape[0] as number, 1);
+    const bytes = await readFully(this.#handle, begin + from * row, (to - from) * row);
+    const data = new ARRAYS[dtype](bytes.buffer as ArrayBuffer);
+    return { dtype, shape: shape.length === 0 ? [] : [to - from, ...shape.slice(1)], data };
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+}
+
 /**
- * Reads a safetensors file, with the format's own checks: contiguous offsets without holes, spans that match shapes, string metadata.
- * @throws WanqError SAFETENSORS_INVALID, NOT_FOUND, NOT_READABLE
+ * Reads a safetensors file whole.
+ * @throws WanqError as {@link SafetensorsFile.open}
  */
 export async function readSafetensors(file: string): Promise<Safetensors> {
-  const bytes = await readBounded(file, MAX_FILE_BYTES);
+  const opened = await SafetensorsFile.open(file);
+  try {
+    const names = [...opened.entries.keys()];
+    const bytes = names.reduce((sum, name) => Math.max(sum, (opened.entries.get(name) as Entry).end), 0);
+    if (bytes > MAX_FILE_BYTES) {
+      throw new WanqError(
+        'NOT_READABLE',
+        `${printable(file)} has ${bytes} bytes, more than the ${MAX_FILE_BYTES} allowed`,
+      );
+    }
+    const tensors = new Map<string, SafeTensor>();
+    for (const name of names) tensors.set(name, await opened.read(name));
+    return { tensors, metadata: opened.metadata };
+  } finally {
+    await opened.close();
+  }
+}
+
+interface Header {
+  readonly metadata: Record<string, string>;
+  readonly entries: Map<string, Entry>;
+}
+
+async function readHeader(file: string, handle: FileHandle, size: number): Promise<Header> {
   const fail = (why: string): never => {
     throw new WanqError('SAFETENSORS_INVALID', `${file} is not a valid .safetensors file: ${why}`);
   };
-  if (bytes.byteLength < 8) fail('too short');
-  const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
-  if (length > MAX_SAFETENSORS_HEADER_BYTES || 8 + length > bytes.byteLength) fail('the header is too long');
+  if (size < 8) fail('too short');
+  const prefix = await readFully(handle, 0, 8);
+  const length = Number(new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true));
+  if (length > MAX_SAFETENSORS_HEADER_BYTES || 8 + length > size) fail('the header is too long');
   let header: unknown;
   try {
-    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(8, 8 + length)));
+    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(await readFully(handle, 8, length)));
   } catch {
     fail('the header is not JSON');
   }
   if (typeof header !== 'object' || header === null || Array.isArray(header)) return fail('the header is no object');
 
   const metadata: Record<string, string> = Object.create(null);
-  const entries: { name: string; dtype: SafetensorsType; shape: number[]; begin: number; end: number }[] = [];
+  const base = 8 + length;
+  const found: (Entry & { readonly name: string })[] = [];
   for (const [name, value] of Object.entries(header as Record<string, unknown>)) {
     if (typeof value !== 'object' || value === null) return fail('an entry is malformed');
     if (name === '__metadata__') {
@@ -74,22 +149,20 @@ export async function readSafetensors(file: string): Promise<Safetensors> {
     if (typeof dtype !== 'string' || !Object.hasOwn(ARRAYS, dtype)) return fail(`unsupported type ${String(dtype)}`);
     if (!isCounts(shape) || !isCounts(offsets) || offsets.length !== 2) return fail('an entry is malformed');
     const [begin, end] = offsets as [number, number];
-    const size = shape.reduce((a, b) => a * b, 1) * ARRAYS[dtype as SafetensorsType].BYTES_PER_ELEMENT;
-    if (!Number.isSafeInteger(size) || end - begin !== size) fail('a shape does not match its bytes');
-    entries.push({ name, dtype: dtype as SafetensorsType, shape, begin, end });
+    const bytes = shape.reduce((a, b) => a * b, 1) * ARRAYS[dtype as SafetensorsType].BYTES_PER_ELEMENT;
+    if (!Number.isSafeInteger(bytes) || end - begin !== bytes) fail('a shape does not match its bytes');
+    found.push({ name, dtype: dtype as SafetensorsType, shape, begin: base + begin, end: base + end });
   }
-  entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
-  const base = 8 + length;
-  let position = 0;
-  const tensors = new Map<string, SafeTensor>();
-  for (const { name, dtype, shape, begin, end } of entries) {
-    if (begin !== position) fail('tensors overlap or leave a hole');
-    position = end;
-    const copy = bytes.slice(base + begin, base + end);
-    tensors.set(name, { dtype, shape, data: new ARRAYS[dtype](copy.buffer) });
+  found.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  let position = base;
+  const entries = new Map<string, Entry>();
+  for (const { name, ...entry } of found) {
+    if (entry.begin !== position) fail('tensors overlap or leave a hole');
+    position = entry.end;
+    entries.set(name, entry);
   }
-  if (base + position !== bytes.byteLength) fail('its length does not match the header');
-  return { tensors, metadata };
+  if (position !== size) fail('its length does not match the header');
+  return { metadata, entries };
 }
 
 function isCounts(value: unknown): value is number[] {

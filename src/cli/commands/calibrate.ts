@@ -1,14 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander';
-import { type CalibrateOptions, calibrate, checkpointPath } from '../../calibrate/calibrate.js';
-import { printable } from '../../errors.js';
-import { readPrompts } from '../../pipeline/prompts.js';
-import { formatBytes } from '../../report/format.js';
-import { exists } from '../../util/files.js';
+import { MAX_PROMPTS } from '../../limits.js';
 import type { CommandModule } from '../command.js';
-import { integer, samplingOptions } from '../options.js';
-import { startProgress } from '../ui/progress.js';
-
-type Flags = Omit<CalibrateOptions, 'pipeline' | 'prompts' | 'signal' | 'onProgress'> & { readonly prompts: string };
+import { byteCount, integer, samplingOptions, shard } from '../options.js';
 
 export const calibrateCommand: CommandModule = {
   define: (command) => {
@@ -16,8 +9,20 @@ export const calibrateCommand: CommandModule = {
       .name('calibrate')
       .description('run the pipeline over prompts and gather the statistics that quantization needs')
       .argument('<pipeline>', 'pipeline folder of the FP32 model');
-    for (const option of samplingOptions({ seed: 0 })) command.addOption(option);
+    for (const option of samplingOptions({ seed: 0, promptsRequired: false })) command.addOption(option);
     return command
+      .addOption(
+        new Option(
+          '--embeddings <file>',
+          'prompt_embeds and negative_prompt_embeds in a .safetensors file, in place of --prompts and a text encoder',
+        ),
+      )
+      .addOption(
+        new Option(
+          '--synthetic-inputs <n>',
+          'n chains over random embeddings: good for sizes and speed, not for quality; stamped into all that comes of it',
+        ).argParser(integer(1, MAX_PROMPTS)),
+      )
       .addOption(new Option('-o, --output <file>', 'calibration file to write (.safetensors)').makeOptionMandatory())
       .addOption(
         new Option('--buckets <n>', 'timestep buckets that statistics are kept for')
@@ -28,51 +33,20 @@ export const calibrateCommand: CommandModule = {
         new Option('--tokens <n>', 'tokens of a forward that enter the histograms: a number, all, or auto')
           .argParser(tokens)
           .default('auto'),
-      );
-  },
-  async run(context, { positional, flags }) {
-    const [pipeline] = positional as [string];
-    const { prompts: file, ...options } = flags as unknown as Flags;
-    const prompts = await readPrompts(file);
-    const progress = startProgress(context, 'loading the pipeline');
-    const summary = await calibrate({
-      ...options,
-      pipeline,
-      prompts,
-      signal: context.signal,
-      onProgress: ({ prompt, prompts: count, step, steps, forwards, totalForwards, peakBytes }) =>
-        progress.update(
-          `calibrating: prompt ${prompt}/${count}, step ${step}/${steps}, ${formatBytes(peakBytes)}`,
-          forwards / totalForwards,
+      )
+      .addOption(
+        new Option('--shard <i/n>', 'run every n-th prompt only; `wanq merge` joins the files of all n').argParser(
+          shard,
         ),
-    })
-      .catch(async (error) => {
-        const kept = await exists(checkpointPath(options.output));
-        if (context.signal.aborted && kept) context.say('the checkpoint is kept: the same command goes on from there');
-        throw error;
-      })
-      .finally(() => progress.stop());
-    if (context.json) {
-      context.print(JSON.stringify(summary, null, 2));
-      return undefined;
-    }
-    if (summary.resumed > 0) context.say(`took ${summary.resumed} prompts over from the checkpoint`);
-    if (summary.truncatedTimesteps) {
-      context.say(
-        'warning: the scheduler makes fractional timesteps, and this graph takes whole ones: fractions are cut off',
+      )
+      .addOption(
+        new Option(
+          '--max-memory <size>',
+          'memory of all processes together, such as 8GB; the transformer is run in segments where it needs more',
+        ).argParser(byteCount),
       );
-    }
-    for (const value of summary.nonFinite) {
-      context.say(
-        `warning: NaN or infinity was seen in ${printable(value)}; linears that read it will not be quantized`,
-      );
-    }
-    context.print(
-      `${summary.output}: ${summary.activations} activations over ${summary.forwards} forwards on ${summary.provider}, peak memory ${formatBytes(summary.peakBytes)}`,
-    );
-    context.say(`next: wanq quantize ${pipeline} --calibration ${summary.output} --scheme ffn --target ort-cpu -o DIR`);
-    return undefined;
   },
+  load: () => import('../actions/calibrate.js'),
 };
 
 function tokens(text: string): number | 'all' | 'auto' {

@@ -1,21 +1,9 @@
 import { Option } from 'commander';
-import { WanqError } from '../../errors.js';
 import { THRESHOLD_METHODS } from '../../numerics/thresholds/index.js';
-import { NOT_FINITE, NOT_QUANTIZABLE, type PlanRow, type QuantPlan } from '../../quantize/plan.js';
-import { planPipeline, type QuantizeOptions, quantize } from '../../quantize/quantize.js';
 import { SCHEMES } from '../../quantize/scheme.js';
 import { TARGETS } from '../../quantize/target.js';
-import { formatBytes } from '../../report/format.js';
 import type { CommandModule } from '../command.js';
 import { number } from '../options.js';
-import { startProgress } from '../ui/progress.js';
-import { renderTable } from '../ui/table.js';
-
-type Flags = Omit<QuantizeOptions, 'pipeline' | 'calibration' | 'output' | 'signal' | 'onProgress'> & {
-  readonly calibration?: string;
-  readonly output?: string;
-  readonly dryRun?: boolean;
-};
 
 export const quantizeCommand: CommandModule = {
   define: (command) =>
@@ -47,72 +35,5 @@ export const quantizeCommand: CommandModule = {
       .addOption(new Option('--link', 'link the other components instead of copying them').default(false))
       .addOption(new Option('--dry-run', 'print the plan, write nothing'))
       .addOption(new Option('-o, --output <folder>', 'pipeline folder to write')),
-  async run(context, { positional, flags }) {
-    const [pipeline] = positional as [string];
-    const { dryRun, calibration, output, ...options } = flags as unknown as Flags;
-    if (dryRun) {
-      const plan = await planPipeline({ ...options, pipeline, calibration });
-      context.print(context.json ? JSON.stringify(plan, null, 2) : planTable(plan));
-      return undefined;
-    }
-    if (calibration === undefined || output === undefined) {
-      throw new WanqError('USAGE', `${calibration === undefined ? '--calibration' : '--output'} is missing`, {
-        hint: 'give it, or look at the plan with --dry-run',
-      });
-    }
-    const progress = startProgress(context, 'planning');
-    const summary = await quantize({
-      ...options,
-      pipeline,
-      calibration,
-      output,
-      signal: context.signal,
-      onProgress: (done, total) =>
-        progress.update(`writing ${formatBytes(done)} of ${formatBytes(total)}`, done / total),
-    }).finally(() => progress.stop());
-    if (context.json) {
-      context.print(JSON.stringify(summary, null, 2));
-      return undefined;
-    }
-    const { plan, dataBytes, graphBytes, verifiedSqnr } = summary;
-    const int8 = plan.rows.filter(({ decision }) => decision === 'int8').length;
-    context.print(
-      `${summary.output}: ${int8} of ${plan.rows.length} linears in INT8, ${formatBytes(dataBytes + graphBytes)} (weights ${formatBytes(plan.bytesBefore)} before)`,
-    );
-    for (const { role, reason } of unexpectedlyKept(plan)) context.say(`warning: ${role} stays as it is: ${reason}`);
-    context.say(
-      verifiedSqnr === null
-        ? 'checked: the written model loads and runs'
-        : `checked: the written model loads and runs, ${verifiedSqnr.toFixed(1)} dB SQNR against the original on a random input`,
-    );
-    context.say(`next: wanq eval ${pipeline} ${summary.output} --prompts FILE -o reports/NAME --gate`);
-    return undefined;
-  },
+  load: () => import('../actions/quantize.js'),
 };
-
-/** Linears that the scheme names and that cannot be quantized all the same. */
-function unexpectedlyKept({ rows }: QuantPlan): PlanRow[] {
-  return rows.filter(
-    ({ decision, reason }) => decision === 'keep' && (reason === NOT_FINITE || reason.startsWith(NOT_QUANTIZABLE)),
-  );
-}
-
-function planTable({ rows, bytesBefore, bytesAfter, scheme, target, method }: QuantPlan): string {
-  const head = ['role', 'weight', 'decision', 'range', 'seen', 'clipped', 'tried', 'reason'];
-  const range = (low: number, high: number): string => `${low.toPrecision(3)} .. ${high.toPrecision(3)}`;
-  const table = renderTable(
-    head,
-    rows.map(({ role, weightShape, decision, reason, activation: a }) => [
-      role,
-      weightShape.join(' x '),
-      decision,
-      a ? range(a.low, a.high) : '',
-      a ? range(a.min, a.max) : '',
-      a ? `${(100 * a.clippedShare).toFixed(4)} %` : '',
-      a ? String(a.candidates) : '',
-      reason,
-    ]),
-    [5, 6],
-  );
-  return `${table}\nscheme ${scheme}, target ${target}, method ${method}: ${formatBytes(bytesBefore)} -> ${formatBytes(bytesAfter)} of weights`;
-}

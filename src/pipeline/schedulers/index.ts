@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { WanqError } from '../../errors.js';
+import { exists } from '../../util/files.js';
 import { readJson } from '../../util/json.js';
 import type { PipelineFolder } from '../layout.js';
 import { FlowMatchEulerScheduler } from './flow-match-euler.js';
@@ -34,11 +35,22 @@ const config = z.looseObject({
 /** Makes a fresh scheduler for one run of the chain. */
 export type SchedulerFactory = (steps: number) => Scheduler;
 
+/** The scheduler that Wan2.2-TI2V-5B is published with. */
+const WAN22_5B = {
+  _class_name: 'UniPCMultistepScheduler',
+  prediction_type: 'flow_prediction',
+  use_flow_sigmas: true,
+  flow_shift: 5,
+} as const;
+
 /**
  * Reads `scheduler/scheduler_config.json`.
+ *
+ * @param optional whether a folder without it gets Wan2.2-TI2V-5B's scheduler
  * @throws WanqError SCHEDULER_UNSUPPORTED for a class or setting that wanq would sample differently from diffusers
  */
-export async function readScheduler(folder: PipelineFolder): Promise<SchedulerFactory> {
+export async function readScheduler(folder: PipelineFolder, optional = false): Promise<SchedulerFactory> {
+  if (optional && !(await exists(folder.path('scheduler')))) return schedulerFrom(WAN22_5B, 'the default scheduler');
   const file = await folder.requireFile('scheduler', 'scheduler_config.json');
   return schedulerFrom(await readJson(file, config, 'PIPELINE_INVALID'), file);
 }

@@ -6,7 +6,7 @@ import { type Calibration, readCalibration } from '../../../src/calibrate/file.j
 import type { ActivationStatistics } from '../../../src/calibrate/statistics.js';
 import { randn } from '../../../src/numerics/rng.js';
 import { loadModel } from '../../../src/onnx/load.js';
-import { type Branch, Denoiser, runChain } from '../../../src/pipeline/denoise.js';
+import { type Branch, runChain, transformerFeeds } from '../../../src/pipeline/denoise.js';
 import { latentElements } from '../../../src/pipeline/geometry.js';
 import { PipelineFolder } from '../../../src/pipeline/layout.js';
 import { readScheduler } from '../../../src/pipeline/schedulers/index.js';
@@ -137,7 +137,8 @@ describe('the range of every activation', () => {
     const inputs = new Set(graph.inputs.map(({ name }) => name));
     const inner = calibration.activations.filter(({ value }) => !inputs.has(value));
     for (const { value: name } of inner) graph.outputs.push({ name, dtype: 'float32', dims: null });
-    const denoiser = new Denoiser(await host.createSession(inMemory(loaded.model), CPU), signature, [2, 2]);
+    const session = await host.createSession(inMemory(loaded.model), { ...CPU, prepack: false });
+    const face = { signature, patch: [2, 2] as const };
     const embeddings = await encodePrompts(pipeline, host, CPU, [...PROMPTS, '']);
     const makeScheduler = await readScheduler(pipeline);
     const [channels, frames, height, width] = calibration.identity.shape as [number, number, number, number];
@@ -154,21 +155,24 @@ describe('the range of every activation', () => {
           cond: embeddings.get(prompt) as PromptEmbeddings,
           uncond: embeddings.get('') as PromptEmbeddings,
         },
-        predict: async (input, { branch, timestep }) => {
-          const names = inner.map(({ value }) => value);
-          const { velocity, extra } = await denoiser.predict(input, {}, names);
-          const bucket = Math.min(BUCKETS - 1, Math.floor((timestep / 1000) * BUCKETS));
-          for (const { value, channels: width } of inner) {
-            const now = channelExtremes(floats(extra, value), width);
-            const key = `${value} ${branch}/${bucket}`;
-            const before = extremes.get(key) ?? now;
-            extremes.set(key, {
-              min: now.min.map((x, c) => Math.min(x, before.min[c] as number)),
-              max: now.max.map((x, c) => Math.max(x, before.max[c] as number)),
-            });
-          }
-          return velocity;
-        },
+        predict: (calls) =>
+          Promise.all(
+            calls.map(async ({ branch, input }) => {
+              const names = inner.map(({ value }) => value);
+              const { outputs } = await session.run(transformerFeeds(face, input), [signature.output, ...names]);
+              const bucket = Math.min(BUCKETS - 1, Math.floor((input.timestep / 1000) * BUCKETS));
+              for (const { value, channels: width } of inner) {
+                const now = channelExtremes(floats(outputs, value), width);
+                const key = `${value} ${branch}/${bucket}`;
+                const before = extremes.get(key) ?? now;
+                extremes.set(key, {
+                  min: now.min.map((x, c) => Math.min(x, before.min[c] as number)),
+                  max: now.max.map((x, c) => Math.max(x, before.max[c] as number)),
+                });
+              }
+              return floats(outputs, signature.output);
+            }),
+          ),
       });
     }
 

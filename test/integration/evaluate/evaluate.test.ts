@@ -33,7 +33,7 @@ function evaluateMicro(changes: Partial<EvaluateOptions>): Promise<Results> {
   });
 }
 
-const scratchFolders = (): string[] => readdirSync(folder).filter((name) => name.startsWith('wanq-eval-'));
+const scratchFolders = (): string[] => readdirSync(folder).filter((name) => name.startsWith('wanq-'));
 
 beforeAll(() => {
   vi.stubEnv('TMPDIR', folder);

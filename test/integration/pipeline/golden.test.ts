@@ -44,7 +44,7 @@ beforeAll(async () => {
   const file = folder.modelPath('transformer');
   const loaded = await loadModel(file);
   const session = await host.createSession({ path: file }, CPU);
-  denoiser = new Denoiser(session, transformerSignature(loaded.model.graph, file), [2, 2]);
+  denoiser = new Denoiser(session, { signature: transformerSignature(loaded.model.graph, file), patch: [2, 2] });
   const prompts = cases.flatMap(({ prompt, negative_prompt }) => [prompt, negative_prompt]);
   embeddings = await encodePrompts(folder, host, CPU, prompts);
 });
@@ -108,7 +108,7 @@ describe.each([0, 1, 2, 3])("diffusers' golden run %i", (index) => {
         cond: embeddings.get(c.prompt) as PromptEmbeddings,
         uncond: embeddings.get(c.negative_prompt) as PromptEmbeddings,
       },
-      predict: async (input) => (await denoiser.predict(input)).velocity,
+      predict: (calls) => Promise.all(calls.map(async ({ input }) => (await denoiser.predict(input)).velocity)),
       onStep: (step, latents) => {
         const size = latents.length;
         errors.push(relativeError(latents, expected.subarray(step * size, (step + 1) * size)));

@@ -34,6 +34,7 @@ function calibration(activations = [statistics('blocks.0/x'), statistics('y')]):
   return {
     identity: {
       model: 'abc',
+      inputs: 'prompts',
       prompts: 'def',
       promptCount: 3,
       seed: 42,
@@ -47,6 +48,7 @@ function calibration(activations = [statistics('blocks.0/x'), statistics('y')]):
     provider: 'cpu',
     runtimeVersion: '1.30.0',
     wanqVersion: '0.1.0',
+    shard: null,
     done: [0, 2],
     activations,
   };

@@ -3,7 +3,7 @@ import { Graph } from '../../../src/ir/graph.js';
 import { latentDims, latentElements, latentShape, type VideoSize } from '../../../src/pipeline/geometry.js';
 import { thrownBy } from '../helpers/errors.js';
 
-const VAE = { scale_factor_temporal: 4, scale_factor_spatial: 16 };
+const VAE = { temporal: 4, spatial: 16 };
 
 /** A decoder whose latents have these dimensions. */
 function decoder(frames: number | string, height: number | string, width: number | string): Graph {
@@ -59,7 +59,7 @@ describe('latentShape', () => {
   });
 
   it('uses the patch of either side', () => {
-    const shape = latentShape(4, { scale_factor_temporal: 4, scale_factor_spatial: 8 }, [1, 3], undefined, {
+    const shape = latentShape(4, { temporal: 4, spatial: 8 }, [1, 3], undefined, {
       frames: 1,
       height: 8,
       width: 24,

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { aligned, asBytes } from '../ir/tensor.js';
 
-/** A temporary folder for what one model's run leaves for the other's: at 5B size a trajectory does not fit into memory. */
+/** A temporary folder for arrays that are needed later: the trajectories and embeddings of a 5B run do not fit into memory. */
 export class Scratch {
   readonly folder: string;
 
@@ -12,7 +12,7 @@ export class Scratch {
   }
 
   static async open(): Promise<Scratch> {
-    return new Scratch(await mkdtemp(path.join(tmpdir(), 'wanq-eval-')));
+    return new Scratch(await mkdtemp(path.join(tmpdir(), 'wanq-')));
   }
 
   async put(key: string, values: Float32Array): Promise<void> {

@@ -1,0 +1,90 @@
+import { summarize } from '../../analyze/inspect.js';
+import { printable, WanqError } from '../../errors.js';
+import type { Model, Value } from '../../ir/graph.js';
+import { loadGraph } from '../../onnx/load.js';
+import { COMPONENTS, PipelineFolder } from '../../pipeline/layout.js';
+import { makePlan } from '../../quantize/plan.js';
+import { refuseUnsupported } from '../../quantize/quantize.js';
+import { SCHEMES, type Scheme } from '../../quantize/scheme.js';
+import { formatBytes } from '../../report/format.js';
+import type { Action } from '../command.js';
+import { renderTable } from '../ui/table.js';
+
+/** What a scheme makes of the transformer, or why it cannot. */
+type SchemeSize =
+  | { readonly scheme: Scheme; readonly bytes: number; readonly share: number }
+  | { readonly scheme: Scheme; readonly note: string };
+
+export const run: Action = async (context, { positional }) => {
+  const [pipeline] = positional as [string];
+  const folder = await PipelineFolder.open(pipeline);
+  const components = [];
+  let schemes: SchemeSize[] = [];
+  for (const name of COMPONENTS) {
+    if (!(await folder.has(name))) continue;
+    const file = folder.modelPath(name);
+    const model = await loadGraph(file);
+    components.push({ name, ...summarize(model.graph, model.opset) });
+    if (name === 'transformer') schemes = SCHEMES.map((scheme) => sizeAfter(scheme, model, file));
+  }
+  if (context.json) {
+    context.print(JSON.stringify({ pipeline, components, schemes }, null, 2));
+    return undefined;
+  }
+  for (const { name, inputs, outputs, nodes, opset, parameters, bytes } of components) {
+    context.print(`${name}: ${nodes} nodes, opset ${opset}, ${millions(parameters)} parameters, ${formatBytes(bytes)}`);
+    for (const value of inputs) context.print(`  in   ${describe(value)}`);
+    for (const value of outputs) context.print(`  out  ${describe(value)}`);
+  }
+  const transformer = components.find(({ name }) => name === 'transformer');
+  context.print(`\nLinears of the transformer (${transformer?.blocks ?? 0} blocks):`);
+  context.print(
+    renderTable(
+      ['role', 'count', 'parameters', 'bytes', 'known by'],
+      (transformer?.roles ?? []).map(({ role, count, parameters, bytes, evidence }) => [
+        role,
+        String(count),
+        millions(parameters),
+        formatBytes(bytes),
+        evidence,
+      ]),
+      [1, 2, 3],
+    ),
+  );
+  context.print('\nSize of the transformer after `wanq quantize`:');
+  context.print(
+    renderTable(
+      ['scheme', 'bytes', 'of now'],
+      [
+        ['as it is', formatBytes(transformer?.bytes ?? 0), '100.0 %'],
+        ...schemes.map((row) =>
+          'note' in row
+            ? [row.scheme, '-', row.note]
+            : [row.scheme, formatBytes(row.bytes), `${(100 * row.share).toFixed(1)} %`],
+        ),
+      ],
+      [1, 2],
+    ),
+  );
+  return undefined;
+};
+
+function sizeAfter(scheme: Scheme, model: Model, file: string): SchemeSize {
+  const options = { scheme, target: 'ort-cpu', method: 'kl', percentile: 99.999, keep: [] } as const;
+  try {
+    refuseUnsupported({ model, path: file });
+    const { plan } = makePlan(model.graph, options, undefined);
+    return { scheme, bytes: plan.bytesAfter, share: plan.bytesAfter / plan.bytesBefore };
+  } catch (error) {
+    if (!(error instanceof WanqError)) throw error;
+    return { scheme, note: error.message };
+  }
+}
+
+function describe({ name, dtype, dims }: Value): string {
+  return printable(`${name}: ${dtype ?? '?'} [${dims?.map((dim) => dim ?? '?').join(', ') ?? '...'}]`);
+}
+
+function millions(parameters: number): string {
+  return parameters >= 1e9 ? `${(parameters / 1e9).toFixed(3)} G` : `${(parameters / 1e6).toFixed(3)} M`;
+}
