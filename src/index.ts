@@ -15,6 +15,7 @@ export { type Check, judge, type Verdict } from './gate/judge.js';
 export { DEFAULT_RULES, type Rule, readRules } from './gate/rules.js';
 export { THRESHOLD_METHODS, type ThresholdMethod } from './numerics/thresholds/index.js';
 export { readPrompts } from './pipeline/prompts.js';
+export { FLOAT_STORAGES, type FloatStorage, VERIFICATIONS, type Verification } from './quantize/options.js';
 export type { PlanRow, QuantPlan } from './quantize/plan.js';
 export { planPipeline, type QuantizeOptions, type QuantizeSummary, quantize } from './quantize/quantize.js';
 export { SCHEMES, type Scheme } from './quantize/scheme.js';

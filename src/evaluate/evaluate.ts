@@ -221,8 +221,8 @@ class Evaluation {
     if (noiseFloor === 'fp16-weights') {
       const loaded = await loadModel(file);
       try {
-        runPasses(loaded.model, [roundWeights(loaded.read)]);
-        await saveModel(loaded.model, loaded.read, this.#scratch.folder);
+        runPasses(loaded.model, [roundWeights]);
+        await saveModel(loaded.model, loaded, this.#scratch.folder);
       } finally {
         await loaded.close();
       }
@@ -274,6 +274,7 @@ class Evaluation {
           provider: outcome.provider,
           peakBytes: outcome.peakBytes,
           forwardMs: outcome.forwardMs,
+          calibratedOn: loaded.model.metadata.get('wanq.inputs') ?? null,
         };
       } finally {
         await loaded.close();

@@ -5,7 +5,19 @@ export type TensorData =
   | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
   | { readonly kind: 'strings'; readonly strings: readonly Uint8Array[] }
   | { readonly kind: 'external'; readonly location: string; readonly offset: number; readonly length: number }
-  | { readonly kind: 'lazy'; readonly byteLength: number; readonly produce: () => Promise<Uint8Array> };
+  /** What comes of another tensor when the model is saved, tile by tile. */
+  | { readonly kind: 'derived'; readonly source: Tensor; readonly form: DerivedForm };
+
+/**
+ * How a tensor comes of a float tensor seen as the matrix [dims[0], all other dims]:
+ * - `int8`, `int8-scales`: codes and scales of symmetric per-channel quantization. `axis` is the channel axis of the matrix; with
+ *   `transposed`, the codes are laid out as its transpose.
+ * - `float16`: the nearest half-precision values.
+ * - `float16-rounded`: the same values, kept as float32.
+ */
+export type DerivedForm =
+  | { readonly as: 'int8' | 'int8-scales'; readonly axis: 0 | 1; readonly transposed: boolean }
+  | { readonly as: 'float16' | 'float16-rounded' };
 
 /** A constant tensor. Immutable: a pass that changes one makes a new one. */
 export class Tensor {
@@ -47,8 +59,13 @@ export class Tensor {
   }
 }
 
-/** Reads a tensor's bytes wherever they are. Comes with the model from `onnx/load`. */
-export type ReadTensor = (tensor: Tensor) => Promise<Uint8Array>;
+/** Reads tensors wherever their bytes are. Comes with the model from `onnx/load`. */
+export interface TensorSource {
+  /** All bytes of a tensor; what is derived is computed. */
+  read(tensor: Tensor): Promise<Uint8Array>;
+  /** Fills `target` with the bytes from `start` on of a tensor that is not derived. */
+  readInto(tensor: Tensor, start: number, target: Uint8Array): Promise<void>;
+}
 
 /** The bytes of a typed array, without copying. wanq runs on little-endian machines only, as onnxruntime does. */
 export function asBytes(array: ArrayBufferView): Uint8Array {

@@ -43,21 +43,28 @@ export function fromHalf(bits: number): number {
 
 let halfTable: Float32Array | undefined;
 
-export function halfToFloat32(bits: Uint16Array): Float32Array {
+export function halfToFloat32(bits: Uint16Array, out = new Float32Array(bits.length)): Float32Array {
   halfTable ??= Float32Array.from({ length: 65536 }, (_, pattern) => fromHalf(pattern));
-  const out = new Float32Array(bits.length);
   for (let i = 0; i < bits.length; i++) out[i] = halfTable[bits[i] as number] as number;
   return out;
 }
 
-export function float32ToHalf(values: Float32Array): Uint16Array {
-  const out = new Uint16Array(values.length);
-  for (let i = 0; i < values.length; i++) out[i] = toHalf(values[i] as number);
+export function float32ToHalf(values: Float32Array, out = new Uint16Array(values.length)): Uint16Array {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < words.length; i++) {
+    const bits = words[i] as number;
+    const exponent = (bits >>> 23) & 0xff;
+    // Normal in both formats: the exponent is rebased and the mantissa rounded to nearest even in one addition.
+    out[i] =
+      exponent > 112 && exponent < 142
+        ? ((bits >>> 16) & 0x8000) | (((bits & 0x7fffffff) - 0x38000000 + 0xfff + ((bits >>> 13) & 1)) >>> 13)
+        : toHalf(values[i] as number);
+  }
   return out;
 }
 
-export function bfloat16ToFloat32(bits: Uint16Array): Float32Array {
-  const words = new Uint32Array(bits.length);
+export function bfloat16ToFloat32(bits: Uint16Array, out = new Float32Array(bits.length)): Float32Array {
+  const words = new Uint32Array(out.buffer, out.byteOffset, out.length);
   for (let i = 0; i < bits.length; i++) words[i] = (bits[i] as number) << 16;
-  return new Float32Array(words.buffer);
+  return out;
 }

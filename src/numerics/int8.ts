@@ -15,32 +15,107 @@ export interface QuantizedWeight {
 }
 
 /**
+ * The largest magnitude of each channel of a part of a weight.
+ *
+ * @param weight `[rows, columns]`, row-major; rows may be a part of a larger weight's
+ * @param axis channel axis: 0 = a channel is a row, 1 = a channel is a column
+ * @param maxima one for each channel; raised where the part holds more
+ * @returns whether every value is finite
+ */
+export function raiseMaxima(
+  weight: Float32Array,
+  rows: number,
+  columns: number,
+  axis: 0 | 1,
+  maxima: Float32Array,
+): boolean {
+  let finite = true;
+  for (let row = 0, i = 0; row < rows; row++) {
+    let largest = axis === 0 ? (maxima[row] as number) : 0;
+    for (let column = 0; column < columns; column++, i++) {
+      const magnitude = Math.abs(weight[i] as number);
+      if (!(magnitude < Number.POSITIVE_INFINITY)) finite = false;
+      if (axis === 0) {
+        if (magnitude > largest) largest = magnitude;
+      } else if (magnitude > (maxima[column] as number)) {
+        maxima[column] = magnitude;
+      }
+    }
+    if (axis === 0) maxima[row] = largest;
+  }
+  return finite;
+}
+
+/** @returns max|w| / 127 of each channel, as {@link quantizeWeight} defines it */
+export function weightScales(maxima: Float32Array): Float32Array {
+  return maxima.map((magnitude) => positiveScale(magnitude / 127));
+}
+
+/** Rows and columns that are transposed together, so that both sides stay in the processor's cache. */
+const TRANSPOSE_BLOCK = 32;
+
+/**
+ * Quantizes a part of a weight with scales that cover it: no code can leave [-127, 127].
+ *
+ * @param weight `[rows, columns]`, row-major
+ * @param axis channel axis
+ * @param scales one for each channel
+ * @param transposed whether the codes come out as `[columns, rows]`
+ * @param codes receives rows x columns codes
+ */
+export function quantizeInto(
+  weight: Float32Array,
+  rows: number,
+  columns: number,
+  axis: 0 | 1,
+  scales: Float32Array,
+  transposed: boolean,
+  codes: Int8Array,
+): void {
+  const block = transposed ? TRANSPOSE_BLOCK : columns;
+  const step = transposed ? rows : 1;
+  for (let top = 0; top < rows; top += TRANSPOSE_BLOCK) {
+    const bottom = Math.min(rows, top + TRANSPOSE_BLOCK);
+    for (let left = 0; left < columns; left += block) {
+      const right = Math.min(columns, left + block);
+      for (let row = top; row < bottom; row++) {
+        let from = row * columns + left;
+        let to = transposed ? left * rows + row : from;
+        if (axis === 0) {
+          const scale = scales[row] as number;
+          for (let column = left; column < right; column++, from++, to += step) {
+            codes[to] = (weight[from] as number) / scale + ROUND - ROUND;
+          }
+        } else {
+          for (let column = left; column < right; column++, from++, to += step) {
+            codes[to] = (weight[from] as number) / (scales[column] as number) + ROUND - ROUND;
+          }
+        }
+      }
+    }
+  }
+}
+
+/**
  * Symmetric per-channel weight quantization: scale = max|w| / 127 over each channel. -128 is left out, so that negation cannot
  * overflow and accumulators of S8 x S8 kernels stay symmetric.
  *
  * @param weight `[rows, columns]`, row-major
  * @param axis channel axis: 0 = one scale a row, 1 = one scale a column
+ * @param transposed whether the codes come out as `[columns, rows]`
  */
-export function quantizeWeight(weight: Float32Array, rows: number, columns: number, axis: 0 | 1): QuantizedWeight {
-  const scales = new Float32Array(axis === 0 ? rows : columns);
-  for (let row = 0, i = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++, i++) {
-      const channel = axis === 0 ? row : column;
-      const magnitude = Math.abs(weight[i] as number);
-      if (magnitude > (scales[channel] as number)) scales[channel] = magnitude;
-    }
-  }
-  for (let channel = 0; channel < scales.length; channel++) {
-    scales[channel] = positiveScale((scales[channel] as number) / 127);
-  }
+export function quantizeWeight(
+  weight: Float32Array,
+  rows: number,
+  columns: number,
+  axis: 0 | 1,
+  transposed = false,
+): QuantizedWeight {
+  const maxima = new Float32Array(axis === 0 ? rows : columns);
+  raiseMaxima(weight, rows, columns, axis, maxima);
+  const scales = weightScales(maxima);
   const values = new Int8Array(weight.length);
-  for (let row = 0, i = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++, i++) {
-      const scale = scales[axis === 0 ? row : column] as number;
-      const q = roundHalfEven((weight[i] as number) / scale);
-      values[i] = Math.min(127, Math.max(-127, q));
-    }
-  }
+  quantizeInto(weight, rows, columns, axis, scales, transposed, values);
   return { values, scales };
 }
 

@@ -156,7 +156,7 @@ export function withGraph(model: Model, graph: Graph): Model {
   return other;
 }
 
-/** @throws Error where a lazy tensor is left: `onnx/save` produces those first. */
+/** @throws Error where a derived tensor is left: `onnx/save` computes those first. */
 export function encodeModel(model: Model): Uint8Array {
   const proto: Message = { ...modelOrigins.get(model) };
   keepUnknown(modelOrigins.get(model), proto);

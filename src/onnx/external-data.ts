@@ -3,7 +3,7 @@ import { type FileHandle, open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { fromSystemError, printable, WanqError } from '../errors.js';
 import type { Tensor } from '../ir/tensor.js';
-import { readFully } from '../util/files.js';
+import { fillFully, readFully } from '../util/files.js';
 
 /**
  * Reads external tensor data under the path policy of wanq: relative locations inside the model's folder only, regular files only,
@@ -20,6 +20,17 @@ export class ExternalData {
 
   /** @throws WanqError EXTERNAL_DATA_INVALID where the location or the range is not allowed */
   async read(tensor: Tensor): Promise<Uint8Array> {
+    const { handle, offset, length } = await this.#locate(tensor);
+    return readFully(handle, offset, length);
+  }
+
+  /** Fills `target` with the tensor's bytes from `start` on. @throws WanqError as {@link read} */
+  async readInto(tensor: Tensor, start: number, target: Uint8Array): Promise<void> {
+    const { handle, offset } = await this.#locate(tensor);
+    await fillFully(handle, offset + start, target);
+  }
+
+  async #locate(tensor: Tensor): Promise<{ handle: FileHandle; offset: number; length: number }> {
     if (tensor.data.kind !== 'external') throw new Error(`tensor ${tensor.name} has no external data`);
     const { location, offset, length } = tensor.data;
     const { handle, size } = await this.#open(location, tensor.name);
@@ -30,7 +41,7 @@ export class ExternalData {
         { hint: 'the file is truncated or belongs to another model: copy it again' },
       );
     }
-    return readFully(handle, offset, length);
+    return { handle, offset, length };
   }
 
   /** @returns size in bytes of a data file, checked as for reading */

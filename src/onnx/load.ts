@@ -2,20 +2,22 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { WanqError } from '../errors.js';
 import type { Model } from '../ir/graph.js';
-import { type ReadTensor, Tensor } from '../ir/tensor.js';
+import { Tensor, type TensorSource } from '../ir/tensor.js';
 import { MAX_MODEL_BYTES } from '../limits.js';
 import { readBounded } from '../util/files.js';
 import { decodeModel } from './codec.js';
+import { derive } from './convert/tile.js';
 import { ExternalData } from './external-data.js';
 
 /** A model with the means to read its weights. Weights in external files are not read until asked for. */
-export interface LoadedModel {
+export interface LoadedModel extends TensorSource {
   readonly model: Model;
   /** Path of the `.onnx` file. */
   readonly path: string;
   /** The `.onnx` file as it is on disk (without external data). */
   readonly bytes: Uint8Array;
-  readonly read: ReadTensor;
+  /** Bytes of an external data file. @throws WanqError EXTERNAL_DATA_INVALID */
+  dataSize(location: string): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -46,22 +48,30 @@ export async function loadModel(file: string): Promise<LoadedModel> {
   const bytes = await readBounded(file, MAX_MODEL_BYTES);
   const model = decodeFile(file, bytes);
   const external = new ExternalData(file);
+  const read = async (tensor: Tensor): Promise<Uint8Array> => {
+    const { data } = tensor;
+    switch (data.kind) {
+      case 'bytes':
+        return data.bytes;
+      case 'external':
+        return external.read(tensor);
+      case 'derived':
+        return derive(data.source, await read(data.source), data.form);
+      case 'strings':
+        throw new Error(`tensor ${tensor.name} holds strings`);
+    }
+  };
   return {
     model,
     path: file,
     bytes,
-    read: (tensor) => {
-      switch (tensor.data.kind) {
-        case 'bytes':
-          return Promise.resolve(tensor.data.bytes);
-        case 'external':
-          return external.read(tensor);
-        case 'lazy':
-          return tensor.data.produce();
-        case 'strings':
-          return Promise.reject(new Error(`tensor ${tensor.name} holds strings`));
-      }
+    read,
+    readInto: async (tensor, start, target) => {
+      const { data } = tensor;
+      if (data.kind === 'external') await external.readInto(tensor, start, target);
+      else target.set((await read(tensor)).subarray(start, start + target.byteLength));
     },
+    dataSize: (location) => external.size(location),
     close: () => external.close(),
   };
 }

@@ -131,12 +131,6 @@ root.resolveAll();
 
 export type MessageName = keyof typeof MESSAGES & string;
 
-const TYPES = new Map(Object.keys(MESSAGES).map((name) => [name, root.lookupType(name)]));
-
-function typeOf(name: MessageName): protobuf.Type {
-  return TYPES.get(name) ?? root.lookupType(name);
-}
-
 /** protobufjs puts short texts together from pieces of eight characters, a quarter of the time of decoding the 5B; Node reads them at once. */
 class WireReader extends protobuf.Reader {
   readonly #text: Buffer;

@@ -115,10 +115,10 @@ function packTyped(proto: Message, dtype: Tensor['dtype'], where: string): Uint8
   }
 }
 
-/** @param bytes inline data of a lazy tensor, produced beforehand */
+/** @param bytes inline data of a derived tensor, computed beforehand */
 export function encodeTensor(tensor: Tensor, bytes?: Uint8Array): Uint8Array {
   const origin = origins.get(tensor);
-  if (origin && tensor.data.kind !== 'lazy') return origin;
+  if (origin && tensor.data.kind !== 'derived') return origin;
   const proto: Message = { dims: [...tensor.dims], dataType: DataType[tensor.dtype], name: tensor.name };
   const { data } = tensor;
   if (data.kind === 'external') {
@@ -132,7 +132,7 @@ export function encodeTensor(tensor: Tensor, bytes?: Uint8Array): Uint8Array {
     proto.stringData = data.strings;
   } else {
     const raw = data.kind === 'bytes' ? data.bytes : bytes;
-    if (raw === undefined) throw new Error(`lazy tensor ${tensor.name} was not produced before encoding`);
+    if (raw === undefined) throw new Error(`derived tensor ${tensor.name} was not computed before encoding`);
     proto.rawData = raw;
   }
   return encodeMessage('TensorProto', proto);

@@ -2,11 +2,10 @@ import type { Linear } from '../analyze/linears.js';
 import { int } from '../ir/attribute.js';
 import { type Model, Node } from '../ir/graph.js';
 import { NameAuthority } from '../ir/names.js';
-import { asBytes, type ReadTensor, Tensor } from '../ir/tensor.js';
+import { asBytes, Tensor } from '../ir/tensor.js';
 import { indexGraph } from '../ir/traverse.js';
 import type { ActivationScale } from '../numerics/int8.js';
 import { type Pass, requireOpset } from './pass.js';
-import { storedWeight } from './stored-weight.js';
 
 /** One linear to quantize, with the scale of its input. */
 export interface QuantizedLinear {
@@ -16,7 +15,6 @@ export interface QuantizedLinear {
 
 export interface QuantizeLinearsOptions {
   readonly linears: readonly QuantizedLinear[];
-  readonly read: ReadTensor;
   /**
    * One QuantizeLinear/DequantizeLinear pair for every consumer instead of one for every tensor. onnxruntime's CPU provider fuses only
    * Q nodes with a single consumer into integer kernels.
@@ -43,7 +41,7 @@ export function quantizeLinears(options: QuantizeLinearsOptions): Pass {
     run(model) {
       const names = new NameAuthority(model.graph);
       const activations = new ActivationQuantizer(model, names, options.unsharedActivations);
-      const weights = new WeightQuantizer(model, names, options.read);
+      const weights = new WeightQuantizer(model, names);
       let modified = false;
       for (const { linear, activation } of options.linears) {
         const { node } = linear;
@@ -116,25 +114,29 @@ class ActivationQuantizer {
 class WeightQuantizer {
   readonly #model: Model;
   readonly #names: NameAuthority;
-  readonly #read: ReadTensor;
   readonly #done = new Map<string, string>();
 
-  constructor(model: Model, names: NameAuthority, read: ReadTensor) {
+  constructor(model: Model, names: NameAuthority) {
     this.#model = model;
     this.#names = names;
-    this.#read = read;
   }
 
   /** @returns the value name of the dequantized weight */
   quantize(linear: Linear): string {
-    const { weight, node } = linear;
+    const { weight, node, transposed } = linear;
     // Linears that share a stored weight share its INT8 form if they read it the same way.
     const key = `${weight.name}\0${linear.transposed}\0${linear.channelAxis}`;
     const done = this.#done.get(key);
     if (done !== undefined) return done;
     const { graph } = this.#model;
     const named = (suffix: string): string => this.#names.unique(`${weight.name}_${suffix}`);
-    const { values, scales } = storedWeight(linear, this.#read, named('quantized'), named('scale'));
+    // The channel axis as the node reads the weight, against the matrix that is stored.
+    const axis = (transposed ? 1 - linear.channelAxis : linear.channelAxis) as 0 | 1;
+    const derived = (as: 'int8' | 'int8-scales') =>
+      ({ kind: 'derived', source: weight, form: { as, axis, transposed } }) as const;
+    const dims = transposed ? weight.dims.toReversed() : weight.dims;
+    const values = new Tensor(named('quantized'), 'int8', dims, derived('int8'));
+    const scales = new Tensor(named('scale'), 'float32', [linear.outFeatures], derived('int8-scales'));
     const zeroName = named('zero_point');
     graph.addInitializer(values);
     graph.addInitializer(scales);

@@ -6,6 +6,7 @@ import { printable, WanqError } from '../errors.js';
 import type { Graph } from '../ir/graph.js';
 import { type ActivationScale, activationScale } from '../numerics/int8.js';
 import { chooseRange, type ThresholdMethod } from '../numerics/thresholds/index.js';
+import type { FloatStorage } from './options.js';
 import { decide, type Scheme } from './scheme.js';
 import { TARGET_TRAITS, type Target } from './target.js';
 
@@ -32,7 +33,8 @@ export interface PlanRow {
   readonly kind: Linear['kind'];
   /** [in, out] features. */
   readonly weightShape: readonly [number, number];
-  readonly decision: 'int8' | 'keep';
+  /** `float16`: stored so, computed with as before. */
+  readonly decision: 'int8' | 'float16' | 'keep';
   readonly reason: string;
   readonly activation: PlannedActivation | null;
   /** Bytes of the weight (and its scales) as it is, and as planned. */
@@ -44,6 +46,7 @@ export interface QuantPlan {
   readonly scheme: Scheme;
   readonly target: Target;
   readonly method: ThresholdMethod;
+  readonly float: FloatStorage;
   readonly rows: readonly PlanRow[];
   /** Bytes of all initializers of the graph, before and after. */
   readonly bytesBefore: number;
@@ -51,6 +54,7 @@ export interface QuantPlan {
 }
 
 export interface PlanOptions {
+  readonly float?: FloatStorage | undefined;
   readonly scheme: Scheme;
   readonly target: Target;
   readonly method: ThresholdMethod;
@@ -63,6 +67,8 @@ export interface PlanOptions {
 export interface BoundPlan {
   readonly plan: QuantPlan;
   readonly quantized: readonly { readonly linear: Linear; readonly activation: PlannedActivation }[];
+  /** Initializers to store as float16. */
+  readonly halved: ReadonlySet<string>;
 }
 
 /**
@@ -88,6 +94,12 @@ export function makePlan(graph: Graph, options: PlanOptions, calibration: Calibr
   };
 
   const quantized: { linear: Linear; activation: PlannedActivation }[] = [];
+  const halved = new Set<string>();
+  const keep = (linear: Linear): 'float16' | 'keep' => {
+    if (options.float !== 'fp16' || !isHalvable(linear)) return 'keep';
+    halved.add(linear.weight.name);
+    return 'float16';
+  };
   const rows = linears.map((linear): PlanRow => {
     const row = (decision: PlanRow['decision'], reason: string, activation: PlannedActivation | null): PlanRow => ({
       node: linear.node.name,
@@ -98,17 +110,16 @@ export function makePlan(graph: Graph, options: PlanOptions, calibration: Calibr
       reason,
       activation,
       bytesBefore: linear.weight.byteLength,
-      // INT8 values, one float32 scale and one zero point for each output channel.
-      bytesAfter: decision === 'int8' ? linear.weight.elements + 5 * linear.outFeatures : linear.weight.byteLength,
+      bytesAfter: bytesAfter(linear, decision),
     });
     const { quantize, reason } = decide(options.scheme, linear, knownModel);
-    if (!quantize) return row('keep', reason, null);
-    if (kept.has(linear)) return row('keep', 'named by --keep', null);
+    if (!quantize) return row(keep(linear), reason, null);
+    if (kept.has(linear)) return row(keep(linear), 'named by --keep', null);
     if (linear.computeType !== 'float32')
-      return row('keep', `${NOT_QUANTIZABLE} ${linear.computeType ?? 'an unknown type'}`, null);
+      return row(keep(linear), `${NOT_QUANTIZABLE} ${linear.computeType ?? 'an unknown type'}`, null);
     if (!calibration) return row('int8', reason, null);
     const activation = plannedActivation(linear);
-    if (typeof activation === 'string') return row('keep', activation, null);
+    if (typeof activation === 'string') return row(keep(linear), activation, null);
     quantized.push({ linear, activation });
     return row('int8', reason, activation);
   });
@@ -123,8 +134,23 @@ export function makePlan(graph: Graph, options: PlanOptions, calibration: Calibr
   }
   const bytesBefore = [...graph.initializers.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
   const saved = rows.reduce((sum, row) => sum + row.bytesBefore - row.bytesAfter, 0);
-  const { scheme, target, method } = options;
-  return { plan: { scheme, target, method, rows, bytesBefore, bytesAfter: bytesBefore - saved }, quantized };
+  const { scheme, target, method, float = 'fp32' } = options;
+  return {
+    plan: { scheme, target, method, float, rows, bytesBefore, bytesAfter: bytesBefore - saved },
+    quantized,
+    halved,
+  };
+}
+
+/** The timestep embedder modulates every activation, and takes 0.2 % of the 5B: diffusers keeps it in FP32 too. */
+function isHalvable({ weight, role }: Linear): boolean {
+  return weight.dtype === 'float32' && !role.startsWith('time_embedder');
+}
+
+function bytesAfter({ weight, outFeatures }: Linear, decision: PlanRow['decision']): number {
+  // INT8 values, one float32 scale and one zero point for each output channel.
+  if (decision === 'int8') return weight.elements + 5 * outFeatures;
+  return decision === 'float16' ? 2 * weight.elements : weight.byteLength;
 }
 
 /** How the reason begins where a linear is not FP32. */

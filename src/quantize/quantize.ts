@@ -1,21 +1,15 @@
 import { copyFile, mkdir, readdir, statfs } from 'node:fs/promises';
-import { freemem } from 'node:os';
 import path from 'node:path';
-import { readCalibration } from '../calibrate/file.js';
+import { type CalibrationIdentity, readCalibration } from '../calibrate/file.js';
 import { printable, WanqError } from '../errors.js';
-import { deriveSeed, randn } from '../numerics/rng.js';
-import { difference, sqnr } from '../numerics/stats.js';
-import { fingerprint, type LoadedModel, loadGraph, loadModel } from '../onnx/load.js';
+import { fingerprint, type LoadedModel, loadModel } from '../onnx/load.js';
 import { type SavedModel, type SaveProgress, saveModel } from '../onnx/save.js';
 import { runPasses } from '../passes/pass.js';
 import { quantizeLinears } from '../passes/quantize-linears.js';
 import { removeUnused } from '../passes/remove-unused.js';
+import { storeFloat16 } from '../passes/store-float16.js';
 import { topologicalSort } from '../passes/topological-sort.js';
-import { latentElements } from '../pipeline/geometry.js';
 import { PipelineFolder } from '../pipeline/layout.js';
-import { openDenoiser } from '../pipeline/open.js';
-import { fixedDim, transformerSignature } from '../pipeline/signature.js';
-import { RuntimeHost } from '../runtime/host.js';
 import {
   assertWritable,
   copyTree,
@@ -26,8 +20,11 @@ import {
   writeFolderAtomic,
 } from '../util/files.js';
 import { VERSION } from '../version.js';
+import type { Verification } from './options.js';
 import { type BoundPlan, makePlan, type PlanOptions, type QuantPlan } from './plan.js';
+import { refuseUnsupported } from './support.js';
 import { TARGET_TRAITS } from './target.js';
+import { type Verified, verify } from './verify.js';
 
 export interface QuantizeOptions extends PlanOptions {
   /** Pipeline folder of the FP32 model. */
@@ -38,6 +35,8 @@ export interface QuantizeOptions extends PlanOptions {
   readonly output: string;
   /** Symbolic links to the other components instead of copies. */
   readonly link: boolean;
+  /** How far the written model is checked; absent: `auto`. */
+  readonly verify?: Verification | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: SaveProgress | undefined;
 }
@@ -45,11 +44,9 @@ export interface QuantizeOptions extends PlanOptions {
 export interface QuantizeSummary extends SavedModel {
   readonly plan: QuantPlan;
   readonly output: string;
-  /**
-   * The written model against the original on one small random input: signal to noise, dB. null where the original does not fit into
-   * memory beside; the written model was run all the same.
-   */
-  readonly verifiedSqnr: number | null;
+  /** What the activations were calibrated on. */
+  readonly inputs: CalibrationIdentity['inputs'];
+  readonly verified: Verified;
 }
 
 /**
@@ -72,17 +69,21 @@ export async function planPipeline(
 async function bindPlan(
   loaded: LoadedModel,
   options: PlanOptions & { readonly calibration?: string | undefined },
-): Promise<BoundPlan & { readonly source: string }> {
-  refuseUnsupported(loaded);
+): Promise<BoundPlan & { readonly source: string; readonly inputs: CalibrationIdentity['inputs'] }> {
+  refuseUnsupported(loaded.model, loaded.path);
   const { graph } = loaded.model;
-  if (options.calibration === undefined) return { ...makePlan(graph, options, undefined), source: '' };
+  if (options.calibration === undefined)
+    return { ...makePlan(graph, options, undefined), source: '', inputs: 'prompts' };
   const calibration = await readCalibration(options.calibration);
   const { done, identity } = calibration;
   if (done.length < identity.promptCount) {
+    const [what, hint] = calibration.shard
+      ? [`shard ${calibration.shard.join('/')}`, 'join all shards with `wanq merge` first']
+      : ['a checkpoint', 'repeat the `wanq calibrate` that left it to finish it'];
     throw new WanqError(
       'CALIBRATION_INVALID',
-      `${printable(options.calibration)} is a checkpoint (${done.length} of ${identity.promptCount} prompts)`,
-      { hint: 'repeat the `wanq calibrate` that left it to finish it' },
+      `${printable(options.calibration)} is ${what} (${done.length} of ${identity.promptCount} prompts)`,
+      { hint },
     );
   }
   const source = await fingerprint(loaded);
@@ -93,22 +94,7 @@ async function bindPlan(
       { hint: 'run `wanq calibrate` on this pipeline' },
     );
   }
-  return { ...makePlan(graph, options, calibration), source };
-}
-
-export function refuseUnsupported({ model, path: file }: Pick<LoadedModel, 'model' | 'path'>): void {
-  const quantized = model.graph.nodes.find(({ opType }) => /^(De)?QuantizeLinear$|^QLinear|Integer$/.test(opType));
-  if (quantized) {
-    throw new WanqError('MODEL_UNSUPPORTED', `${printable(file)} is quantized already (it has ${quantized.opType})`, {
-      hint: 'start from the FP32 model',
-    });
-  }
-  const input = model.graph.inputs[0];
-  if (input?.dtype !== 'float32') {
-    throw new WanqError('MODEL_UNSUPPORTED', `${printable(file)} computes in ${input?.dtype ?? 'an unknown type'}`, {
-      hint: 'this version quantizes FP32 graphs; export the transformer in FP32',
-    });
-  }
+  return { ...makePlan(graph, options, calibration), source, inputs: identity.inputs };
 }
 
 /**
@@ -123,16 +109,16 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
   await refuseInside(options.output, folder.root);
   const loaded = await loadModel(folder.modelPath('transformer'));
   try {
-    const { plan, quantized, source } = await bindPlan(loaded, options);
+    const { plan, quantized, halved, source, inputs } = await bindPlan(loaded, options);
     await assertWritable(options.output);
     await checkSpace(options, plan, folder);
-    const { model, read } = loaded;
+    const { model } = loaded;
     runPasses(model, [
       quantizeLinears({
         linears: quantized,
-        read,
         unsharedActivations: TARGET_TRAITS[options.target].unsharedActivations,
       }),
+      storeFloat16(halved),
       topologicalSort,
       removeUnused,
     ]);
@@ -143,6 +129,8 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
       ['wanq.scheme', plan.scheme],
       ['wanq.target', plan.target],
       ['wanq.method', plan.method],
+      ['wanq.float', plan.float],
+      ['wanq.inputs', inputs],
       ['wanq.keep', JSON.stringify(options.keep)],
       ['wanq.quantized', JSON.stringify(quantized.map(({ linear }) => linear.role))],
     ]);
@@ -152,12 +140,12 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
         if (name !== 'transformer') await copyTree(folder.path(name), path.join(target, name), options.link);
       }
       await copyTransformer(folder, path.join(target, 'transformer'));
-      const saved = await saveModel(model, loaded.read, path.join(target, 'transformer'), (done, total) => {
+      const saved = await saveModel(model, loaded, path.join(target, 'transformer'), (done, total) => {
         options.signal?.throwIfAborted();
         options.onProgress?.(done, total);
       });
-      const verifiedSqnr = await verify(folder, target, plan.bytesBefore, options.signal);
-      return { ...saved, plan, output: options.output, verifiedSqnr };
+      const verified = await verify(folder, target, plan.bytesBefore, options.verify ?? 'auto', options.signal);
+      return { ...saved, plan, inputs, output: options.output, verified };
     });
   } finally {
     await loaded.close();
@@ -189,49 +177,4 @@ async function checkSpace({ output, link }: QuantizeOptions, plan: QuantPlan, fo
 
 function megabytes(bytes: number): string {
   return `${Math.ceil(bytes / 1e6)} MB`;
-}
-
-/** onnxruntime may hold a model's weights twice while it packs them. */
-const MEMORY_FACTOR = 2.5;
-
-/** Runs the written model, and the original for comparison, once on a small random input. @returns SQNR in dB */
-async function verify(
-  source: PipelineFolder,
-  target: string,
-  bytesBefore: number,
-  signal: AbortSignal | undefined,
-): Promise<number | null> {
-  const host = new RuntimeHost({ signal });
-  try {
-    const file = source.modelPath('transformer');
-    const signature = transformerSignature((await loadGraph(file)).graph, file);
-    const { patch_size: patch = [1, 2, 2], in_channels } = await source.transformerConfig();
-    const side = (axis: number, small: number): number => fixedDim(signature.latents, axis) ?? small;
-    const latents = {
-      channels: fixedDim(signature.latents, 1) ?? in_channels ?? 48,
-      frames: side(2, 2),
-      height: side(3, 2 * (patch[1] as number)),
-      width: side(4, 2 * (patch[2] as number)),
-    };
-    const text = { length: fixedDim(signature.text, 1) ?? 8, features: fixedDim(signature.text, 2) ?? 4096 };
-    const input = {
-      shape: latents,
-      latents: randn(1, latentElements(latents)),
-      timestep: 500,
-      text: { ...text, data: randn(deriveSeed(1, 2), text.length * text.features) },
-    };
-    const shape = { signature, patch: [patch[1] as number, patch[2] as number] as const };
-    const run = async (root: string): Promise<Float32Array> => {
-      const written = path.join(root, 'transformer', 'model.onnx');
-      const denoiser = await openDenoiser(host, { path: written }, { providers: ['cpu'] }, shape);
-      const { velocity } = await denoiser.predict(input);
-      await denoiser.session.release();
-      return velocity;
-    };
-    const written = await run(target);
-    if (bytesBefore * MEMORY_FACTOR > freemem()) return null;
-    return sqnr(difference(await run(source.root), written));
-  } finally {
-    await host.close();
-  }
 }

@@ -10,6 +10,12 @@ export function markdownReport(results: Results, verdict: Verdict): string {
   return [
     `# ${verdict.passed ? 'Passed' : 'Failed'}: INT8 against reference`,
     ...verdict.checks.map(({ passed, message, rule }) => `- ${mark(passed, rule.level)} ${text(message)}`),
+    ...(quantized.calibratedOn === 'synthetic'
+      ? [
+          '',
+          'The quantized model was calibrated on random embeddings, not on prompts: its ranges are not those of real use.',
+        ]
+      : []),
     '',
     '## Figures',
     table(
@@ -34,6 +40,7 @@ export function markdownReport(results: Results, verdict: Verdict): string {
         ['peak memory of its process', formatBytes(reference.peakBytes), formatBytes(quantized.peakBytes)],
         ['median forward', `${reference.forwardMs.toFixed(1)} ms`, `${quantized.forwardMs.toFixed(1)} ms`],
         ['execution provider', reference.provider, quantized.provider],
+        ['calibrated on', reference.calibratedOn ?? '-', quantized.calibratedOn ?? '-'],
       ],
     ),
     '',

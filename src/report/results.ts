@@ -31,6 +31,8 @@ const modelFacts = z.strictObject({
   peakBytes: z.number(),
   /** Median wall time of one forward, ms. */
   forwardMs: z.number(),
+  /** What wanq calibrated it on, where it did: ranges over synthetic inputs say nothing of real prompts. */
+  calibratedOn: z.string().nullable().default(null),
 });
 
 export const resultsSchema = z.strictObject({

@@ -21,13 +21,19 @@ import { MAX_IO_CHUNK } from '../limits.js';
 /** Reads exactly `length` bytes at `offset`, in chunks: a single read past 2^31-1 aborts Node. */
 export async function readFully(handle: FileHandle, offset: number, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
+  await fillFully(handle, offset, bytes);
+  return bytes;
+}
+
+/** Fills `target` from `offset` on, in chunks. */
+export async function fillFully(handle: FileHandle, offset: number, target: Uint8Array): Promise<void> {
+  const length = target.byteLength;
   let done = 0;
   while (done < length) {
-    const { bytesRead } = await handle.read(bytes, done, Math.min(MAX_IO_CHUNK, length - done), offset + done);
+    const { bytesRead } = await handle.read(target, done, Math.min(MAX_IO_CHUNK, length - done), offset + done);
     if (bytesRead === 0) throw new WanqError('NOT_READABLE', `a file ended ${length - done} bytes early`);
     done += bytesRead;
   }
-  return bytes;
 }
 
 /** Writes all of `bytes` at `offset`, in chunks. */

@@ -1,7 +1,6 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { aligned, asBytes } from '../ir/tensor.js';
 
 /** A temporary folder for arrays that are needed later: the trajectories and embeddings of a 5B run do not fit into memory. */
 export class Scratch {
@@ -16,12 +15,15 @@ export class Scratch {
   }
 
   async put(key: string, values: Float32Array): Promise<void> {
-    await writeFile(path.join(this.folder, `${key}.f32`), asBytes(values));
+    await writeFile(
+      path.join(this.folder, `${key}.f32`),
+      new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+    );
   }
 
   async get(key: string): Promise<Float32Array> {
-    const { buffer, byteOffset, byteLength } = aligned(await readFile(path.join(this.folder, `${key}.f32`)), 4);
-    return new Float32Array(buffer, byteOffset, byteLength / 4);
+    const { buffer, byteOffset, byteLength } = await readFile(path.join(this.folder, `${key}.f32`));
+    return new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength));
   }
 
   async close(): Promise<void> {

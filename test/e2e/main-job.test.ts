@@ -112,7 +112,7 @@ describe('quantize', () => {
     const { stdout } = await place.succeed([...args, '--json']);
     const summary = JSON.parse(stdout) as QuantizeSummary;
     expect(summary.plan.rows.filter(({ decision }) => decision === 'int8')).toHaveLength(12);
-    expect(summary.verifiedSqnr).toBeGreaterThan(20);
+    expect(summary.verified.sqnr).toBeGreaterThan(20);
     for (const name of ['model.onnx', 'model.onnx_data']) {
       const [a, b] = ['int8', 'linked'].map((folder) => readFileSync(place.path(folder, 'transformer', name)));
       expect(b?.equals(a ?? Buffer.of()), name).toBe(true);

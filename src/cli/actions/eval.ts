@@ -71,6 +71,7 @@ function resultsTable({ metrics, reference, quantized }: Results): string {
     ['peak memory', both(formatBytes(reference.peakBytes), formatBytes(quantized.peakBytes)), '', ''],
     ['forward', both(`${reference.forwardMs.toFixed(1)} ms`, `${quantized.forwardMs.toFixed(1)} ms`), '', ''],
     ['ran on', both(reference.provider, quantized.provider), '', ''],
+    ['calibrated on', both(reference.calibratedOn ?? '-', quantized.calibratedOn ?? '-'), '', ''],
   );
   return renderTable(['metric', 'value', 'n', 'note'], rows, [1, 2]);
 }

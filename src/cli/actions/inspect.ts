@@ -3,17 +3,18 @@ import { printable, WanqError } from '../../errors.js';
 import type { Model, Value } from '../../ir/graph.js';
 import { loadGraph } from '../../onnx/load.js';
 import { COMPONENTS, PipelineFolder } from '../../pipeline/layout.js';
+import { FLOAT_STORAGES, type FloatStorage } from '../../quantize/options.js';
 import { makePlan } from '../../quantize/plan.js';
-import { refuseUnsupported } from '../../quantize/quantize.js';
 import { SCHEMES, type Scheme } from '../../quantize/scheme.js';
+import { refuseUnsupported } from '../../quantize/support.js';
 import { formatBytes } from '../../report/format.js';
 import type { Action } from '../command.js';
 import { renderTable } from '../ui/table.js';
 
 /** What a scheme makes of the transformer, or why it cannot. */
 type SchemeSize =
-  | { readonly scheme: Scheme; readonly bytes: number; readonly share: number }
-  | { readonly scheme: Scheme; readonly note: string };
+  | { readonly scheme: Scheme; readonly float: FloatStorage; readonly bytes: number; readonly share: number }
+  | { readonly scheme: Scheme; readonly float: FloatStorage; readonly note: string };
 
 export const run: Action = async (context, { positional }) => {
   const [pipeline] = positional as [string];
@@ -25,7 +26,9 @@ export const run: Action = async (context, { positional }) => {
     const file = folder.modelPath(name);
     const model = await loadGraph(file);
     components.push({ name, ...summarize(model.graph, model.opset) });
-    if (name === 'transformer') schemes = SCHEMES.map((scheme) => sizeAfter(scheme, model, file));
+    if (name === 'transformer') {
+      schemes = SCHEMES.flatMap((scheme) => FLOAT_STORAGES.map((float) => sizeAfter(scheme, float, model, file)));
+    }
   }
   if (context.json) {
     context.print(JSON.stringify({ pipeline, components, schemes }, null, 2));
@@ -54,30 +57,30 @@ export const run: Action = async (context, { positional }) => {
   context.print('\nSize of the transformer after `wanq quantize`:');
   context.print(
     renderTable(
-      ['scheme', 'bytes', 'of now'],
+      ['scheme', 'other linears', 'bytes', 'of now'],
       [
-        ['as it is', formatBytes(transformer?.bytes ?? 0), '100.0 %'],
+        ['as it is', '', formatBytes(transformer?.bytes ?? 0), '100.0 %'],
         ...schemes.map((row) =>
           'note' in row
-            ? [row.scheme, '-', row.note]
-            : [row.scheme, formatBytes(row.bytes), `${(100 * row.share).toFixed(1)} %`],
+            ? [row.scheme, row.float, '-', row.note]
+            : [row.scheme, row.float, formatBytes(row.bytes), `${(100 * row.share).toFixed(1)} %`],
         ),
       ],
-      [1, 2],
+      [2, 3],
     ),
   );
   return undefined;
 };
 
-function sizeAfter(scheme: Scheme, model: Model, file: string): SchemeSize {
-  const options = { scheme, target: 'ort-cpu', method: 'kl', percentile: 99.999, keep: [] } as const;
+function sizeAfter(scheme: Scheme, float: FloatStorage, model: Model, file: string): SchemeSize {
+  const options = { scheme, float, target: 'ort-cpu', method: 'kl', percentile: 99.999, keep: [] } as const;
   try {
-    refuseUnsupported({ model, path: file });
+    refuseUnsupported(model, file);
     const { plan } = makePlan(model.graph, options, undefined);
-    return { scheme, bytes: plan.bytesAfter, share: plan.bytesAfter / plan.bytesBefore };
+    return { scheme, float, bytes: plan.bytesAfter, share: plan.bytesAfter / plan.bytesBefore };
   } catch (error) {
     if (!(error instanceof WanqError)) throw error;
-    return { scheme, note: error.message };
+    return { scheme, float, note: error.message };
   }
 }
 

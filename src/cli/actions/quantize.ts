@@ -32,23 +32,25 @@ export const run: Action = async (context, { positional, flags }) => {
     calibration,
     output,
     signal: context.signal,
-    onProgress: (done, total) => progress.update(`writing ${formatBytes(done)} of ${formatBytes(total)}`, done / total),
+    onProgress: (done, total) =>
+      progress.update(`quantizing ${formatBytes(done)} of ${formatBytes(total)}`, done / total),
   }).finally(() => progress.stop());
   if (context.json) {
     context.print(JSON.stringify(summary, null, 2));
     return undefined;
   }
-  const { plan, dataBytes, graphBytes, verifiedSqnr } = summary;
+  const { plan, dataBytes, graphBytes, verified, inputs } = summary;
   const int8 = plan.rows.filter(({ decision }) => decision === 'int8').length;
   context.print(
     `${summary.output}: ${int8} of ${plan.rows.length} linears in INT8, ${formatBytes(dataBytes + graphBytes)} (weights ${formatBytes(plan.bytesBefore)} before)`,
   );
   for (const { role, reason } of unexpectedlyKept(plan)) context.say(`warning: ${role} stays as it is: ${reason}`);
-  context.say(
-    verifiedSqnr === null
-      ? 'checked: the written model loads and runs'
-      : `checked: the written model loads and runs, ${verifiedSqnr.toFixed(1)} dB SQNR against the original on a random input`,
-  );
+  if (inputs === 'synthetic') {
+    context.say('warning: the calibration is over random embeddings: the ranges are not those of real prompts');
+  }
+  const against =
+    verified.sqnr === null ? '' : `, ${verified.sqnr.toFixed(1)} dB SQNR against the original on a random input`;
+  context.say(`checked: the written model loads${verified.ran ? ` and runs${against}` : ''}`);
   context.say(`next: wanq eval ${pipeline} ${summary.output} --prompts FILE -o reports/NAME --gate`);
   return undefined;
 };
@@ -56,11 +58,11 @@ export const run: Action = async (context, { positional, flags }) => {
 /** Linears that the scheme names and that cannot be quantized all the same. */
 function unexpectedlyKept({ rows }: QuantPlan): PlanRow[] {
   return rows.filter(
-    ({ decision, reason }) => decision === 'keep' && (reason === NOT_FINITE || reason.startsWith(NOT_QUANTIZABLE)),
+    ({ decision, reason }) => decision !== 'int8' && (reason === NOT_FINITE || reason.startsWith(NOT_QUANTIZABLE)),
   );
 }
 
-function planTable({ rows, bytesBefore, bytesAfter, scheme, target, method }: QuantPlan): string {
+function planTable({ rows, bytesBefore, bytesAfter, scheme, target, method, float }: QuantPlan): string {
   const head = ['role', 'weight', 'decision', 'range', 'seen', 'clipped', 'tried', 'reason'];
   const range = (low: number, high: number): string => `${low.toPrecision(3)} .. ${high.toPrecision(3)}`;
   const table = renderTable(
@@ -77,5 +79,5 @@ function planTable({ rows, bytesBefore, bytesAfter, scheme, target, method }: Qu
     ]),
     [5, 6],
   );
-  return `${table}\nscheme ${scheme}, target ${target}, method ${method}: ${formatBytes(bytesBefore)} -> ${formatBytes(bytesAfter)} of weights`;
+  return `${table}\nscheme ${scheme}, target ${target}, method ${method}, other linears ${float}: ${formatBytes(bytesBefore)} -> ${formatBytes(bytesAfter)} of weights`;
 }

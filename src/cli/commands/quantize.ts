@@ -1,5 +1,6 @@
 import { Option } from 'commander';
 import { THRESHOLD_METHODS } from '../../numerics/thresholds/index.js';
+import { FLOAT_STORAGES, VERIFICATIONS } from '../../quantize/options.js';
 import { SCHEMES } from '../../quantize/scheme.js';
 import { TARGETS } from '../../quantize/target.js';
 import type { CommandModule } from '../command.js';
@@ -31,6 +32,22 @@ export const quantizeCommand: CommandModule = {
           '--keep <glob...>',
           'roles or node names that stay as they are; quote it: "*.ffn.down" "blocks.{0,-1}.*"',
         ).default([]),
+      )
+      .addOption(
+        new Option(
+          '--float <type>',
+          'how linears that are not quantized are stored; fp16 is cast back where it is read',
+        )
+          .choices(FLOAT_STORAGES)
+          .default('fp32'),
+      )
+      .addOption(
+        new Option(
+          '--verify <how>',
+          'load: check the written model and load it; run: a forward beside the original too; auto: run up to 256 MB of weights',
+        )
+          .choices(VERIFICATIONS)
+          .default('auto'),
       )
       .addOption(new Option('--link', 'link the other components instead of copying them').default(false))
       .addOption(new Option('--dry-run', 'print the plan, write nothing'))

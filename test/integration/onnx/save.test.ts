@@ -3,12 +3,13 @@ import path from 'node:path';
 import { onnx } from 'onnx-proto';
 import { describe, expect, it } from 'vitest';
 import type { Model } from '../../../src/ir/graph.js';
-import { asBytes, type ReadTensor, Tensor } from '../../../src/ir/tensor.js';
+import { Tensor, type TensorSource } from '../../../src/ir/tensor.js';
 import { randn } from '../../../src/numerics/rng.js';
 import { loadModel } from '../../../src/onnx/load.js';
 import { saveModel } from '../../../src/onnx/save.js';
 import { float32Tensor } from '../../../src/runtime/tensor.js';
 import { MICRO_PIPELINE } from '../../helpers/fixtures.js';
+import { memory, read } from '../../helpers/source.js';
 import { floats } from '../support/arrays.js';
 import { sharedHost, temporaryFolder } from '../support/environment.js';
 import { CPU, modelOf, node, value } from '../support/graphs.js';
@@ -16,19 +17,19 @@ import { CPU, modelOf, node, value } from '../support/graphs.js';
 const host = sharedHost();
 const folder = temporaryFolder();
 
-async function save(model: Model, read: ReadTensor) {
+async function save(model: Model, source: TensorSource) {
   const target = await mkdtemp(path.join(folder, 'model-'));
-  const sizes = await saveModel(model, read, target);
+  const sizes = await saveModel(model, source, target);
   return { file: path.join(target, 'model.onnx'), data: path.join(target, 'model.onnx_data'), sizes };
 }
 
-async function contents(model: Model, read: ReadTensor) {
+async function contents(model: Model, source: TensorSource) {
   return Promise.all(
     [...model.graph.initializers.values()].map(async (tensor) => ({
       name: tensor.name,
       dtype: tensor.dtype,
       dims: tensor.dims,
-      bytes: Buffer.from(await read(tensor)).toString('base64'),
+      bytes: Buffer.from(await source.read(tensor)).toString('base64'),
     })),
   );
 }
@@ -62,16 +63,16 @@ describe('the micro transformer', async () => {
   const loaded = await loadModel(path.join(MICRO_PIPELINE, 'transformer', 'model.onnx'));
 
   it('is read back with the same tensors', async () => {
-    const before = await contents(loaded.model, loaded.read);
-    const { file } = await save(loaded.model, loaded.read);
+    const before = await contents(loaded.model, loaded);
+    const { file } = await save(loaded.model, loaded);
     const again = await loadModel(file);
-    expect(await contents(again.model, again.read)).toEqual(before);
+    expect(await contents(again.model, again)).toEqual(before);
     await again.close();
-    expect(await contents(loaded.model, loaded.read)).toEqual(before);
+    expect(await contents(loaded.model, loaded)).toEqual(before);
   });
 
   it('is read by onnx-proto, with its large tensors in the data file', async () => {
-    const { file, data, sizes } = await save(loaded.model, loaded.read);
+    const { file, data, sizes } = await save(loaded.model, loaded);
     const { nodes, initializers, external } = await independently(file);
     expect(nodes).toBe(loaded.model.graph.nodes.length);
     expect(initializers).toBe(loaded.model.graph.initializers.size);
@@ -90,7 +91,7 @@ describe('the micro transformer', async () => {
   });
 
   it('predicts the same bits', async () => {
-    const { file } = await save(loaded.model, loaded.read);
+    const { file } = await save(loaded.model, loaded);
     const feeds = {
       hidden_states: float32Tensor(randn(1, 12 * 16), [1, 12, 1, 4, 4]),
       timestep: float32Tensor(Float32Array.of(700), [1]),
@@ -107,17 +108,15 @@ describe('the micro transformer', async () => {
 describe('a graph with tensors of every size and place', () => {
   const ROWS = { tiny: 1, small: 255, just: 256, unaligned: 257, paged: 16384, last: 20001 };
   const tensors = Object.entries(ROWS).map(([name, count], i) => Tensor.float32(name, [count], randn(i, count)));
-  const lazy = new Tensor('lazy', 'float32', [300], {
-    kind: 'lazy',
-    byteLength: 1200,
-    produce: async () => asBytes(randn(9, 300)),
-  });
-  const smallLazy = new Tensor('small_lazy', 'float32', [1], {
-    kind: 'lazy',
-    byteLength: 4,
-    produce: async () => asBytes(Float32Array.of(0.25)),
-  });
-  const initializers = [...tensors, lazy, smallLazy];
+  const rounded = (name: string, values: Float32Array): Tensor =>
+    new Tensor(name, 'float32', [values.length], {
+      kind: 'derived',
+      source: Tensor.float32(name, [values.length], values),
+      form: { as: 'float16-rounded' },
+    });
+  const derived = rounded('derived', randn(9, 300));
+  const smallDerived = rounded('small_derived', Float32Array.of(0.25));
+  const initializers = [...tensors, derived, smallDerived];
   const model = modelOf({
     nodes: [
       ...initializers.map(({ name }) => node('ReduceSum', [name], `${name}_sum`)),
@@ -127,26 +126,20 @@ describe('a graph with tensors of every size and place', () => {
     inputs: [value('x', 'float32', [1])],
     outputs: [{ name: 'y', dtype: 'float32', dims: null }],
   });
-  const read: ReadTensor = async ({ data, name }) => {
-    if (data.kind === 'bytes') return data.bytes;
-    if (data.kind === 'lazy') return data.produce();
-    throw new Error(`${name} is ${data.kind}`);
-  };
-
   it('keeps tensors below 1 KiB in the graph and aligns the others', async () => {
-    const { file } = await save(model, read);
+    const { file } = await save(model, memory);
     const { external } = await independently(file);
     expect(external.map(({ name, offset, length }) => [name, offset, length])).toEqual([
       ['just', 0, 1024],
       ['unaligned', 1024, 1028],
       ['paged', 4096, 65536],
       ['last', 69632, 80004],
-      ['lazy', 149696, 1200],
+      ['derived', 149696, 1200],
     ]);
   });
 
   it('computes with all of them in onnxruntime', async () => {
-    const { file } = await save(model, read);
+    const { file } = await save(model, memory);
     const session = await host.createSession({ path: file }, { ...CPU, optimization: 'disabled' });
     const { outputs } = await session.run({ x: float32Tensor(Float32Array.of(2), [1]) });
     const sums = await Promise.all(
@@ -163,7 +156,7 @@ describe('a graph with tensors of every size and place', () => {
 
   it('tells how far it has come', async () => {
     const steps: [number, number][] = [];
-    await saveModel(model, read, await mkdtemp(path.join(folder, 'model-')), (done, total) =>
+    await saveModel(model, memory, await mkdtemp(path.join(folder, 'model-')), (done, total) =>
       steps.push([done, total]),
     );
     const total = 1024 + 1028 + 65536 + 80004 + 1200;

@@ -14,6 +14,7 @@ import { quantizeLinears } from '../../../src/passes/quantize-linears.js';
 import { removeUnused } from '../../../src/passes/remove-unused.js';
 import { topologicalSort } from '../../../src/passes/topological-sort.js';
 import { float32Tensor } from '../../../src/runtime/tensor.js';
+import { memory } from '../../helpers/source.js';
 import { floats, relativeDeviation } from '../support/arrays.js';
 import { sharedHost, temporaryFolder } from '../support/environment.js';
 import { CPU, modelOf, node, transpose, value } from '../support/graphs.js';
@@ -98,15 +99,10 @@ async function quantized(layout: string, activation: ActivationScale, unsharedAc
     outputs: [value('y', 'float32', [ROWS, OUT])],
   });
   const target = await mkdtemp(path.join(folder, 'model-'));
-  const read = async (tensor: Tensor): Promise<Uint8Array> => {
-    if (tensor.data.kind === 'bytes') return tensor.data.bytes;
-    if (tensor.data.kind === 'lazy') return tensor.data.produce();
-    throw new Error(`${tensor.name} is ${tensor.data.kind}`);
-  };
   const linears = findLinears(model.graph).map((linear) => ({ linear, activation }));
   expect(linears).toHaveLength(1);
-  runPasses(model, [quantizeLinears({ linears, read, unsharedActivations }), topologicalSort, removeUnused]);
-  await saveModel(model, read, target);
+  runPasses(model, [quantizeLinears({ linears, unsharedActivations }), topologicalSort, removeUnused]);
+  await saveModel(model, memory, target);
   return path.join(target, 'model.onnx');
 }
 
@@ -155,7 +151,7 @@ it('shares one Q/DQ pair among linears that read one activation, or gives each i
   const pairs = (unsharedActivations: boolean): number => {
     const model = build();
     const linears = findLinears(model.graph).map((linear) => ({ linear, activation: SCALES.int8 as ActivationScale }));
-    const pass = quantizeLinears({ linears, read: () => Promise.reject(new Error('read')), unsharedActivations });
+    const pass = quantizeLinears({ linears, unsharedActivations });
     expect(pass.run(model)).toBe(true);
     expect(pass.run(model)).toBe(false);
     return model.graph.nodes.filter(({ opType }) => opType === 'QuantizeLinear').length;

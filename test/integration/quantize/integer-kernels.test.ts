@@ -143,7 +143,7 @@ describe.each(['ffn', 'blocks'] as const)('scheme %s for ort-cpu', (scheme) => {
   });
 
   it('stays close to the original', () => {
-    expect(written.summary.verifiedSqnr).toBeGreaterThan(30);
+    expect(written.summary.verified.sqnr).toBeGreaterThan(30);
   });
 });
 

@@ -23,7 +23,7 @@ beforeAll(async () => {
   const transformer = path.join(pipeline, 'transformer');
   const loaded = await loadModel(path.join(transformer, 'model.onnx'));
   await rm(path.join(transformer, 'model.onnx'));
-  await saveModel(loaded.model, loaded.read, transformer);
+  await saveModel(loaded.model, loaded, transformer);
   await loaded.close();
 });
 

@@ -1,6 +1,7 @@
 import type { Attribute } from '../../../src/ir/attribute.js';
 import { Graph, Model, Node, type NodeFields, type Value } from '../../../src/ir/graph.js';
-import type { ReadTensor, Tensor } from '../../../src/ir/tensor.js';
+import type { Tensor } from '../../../src/ir/tensor.js';
+import { read } from '../../helpers/source.js';
 
 /** A node with one output, after which it is named. */
 export function node(
@@ -31,13 +32,6 @@ export function graph({ nodes, initializers = [], inputs = [], outputs = [] }: G
 export function model(parts: GraphParts, opset = 21): Model {
   return new Model({ irVersion: 10, opsets: [{ domain: '', version: opset }], graph: graph(parts) });
 }
-
-/** Reads tensors that are in memory or can be produced. */
-export const read: ReadTensor = async ({ name, data }) => {
-  if (data.kind === 'bytes') return data.bytes;
-  if (data.kind === 'lazy') return data.produce();
-  throw new Error(`${name} is ${data.kind}`);
-};
 
 export async function readFloats(tensor: Tensor): Promise<number[]> {
   return [...new Float32Array((await read(tensor)).slice().buffer)];

@@ -146,11 +146,12 @@ describe('encodeModel', () => {
     }
   });
 
-  it('throws where a lazy tensor was not produced', () => {
-    const lazy = new Tensor('l', 'int8', [1], { kind: 'lazy', byteLength: 1, produce: async () => Uint8Array.of(1) });
+  it('throws where a derived tensor was not computed', () => {
+    const source = Tensor.float32('s', [1], [1]);
+    const derived = new Tensor('l', 'float16', [1], { kind: 'derived', source, form: { as: 'float16' } });
     const model = build();
-    model.graph.addInitializer(lazy);
-    expect(() => encodeModel(model)).toThrow('lazy tensor l');
+    model.graph.addInitializer(derived);
+    expect(() => encodeModel(model)).toThrow('derived tensor l');
   });
 });
 

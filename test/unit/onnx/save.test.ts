@@ -2,33 +2,33 @@ import { readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Model } from '../../../src/ir/graph.js';
-import { asBytes, Tensor } from '../../../src/ir/tensor.js';
+import { Tensor } from '../../../src/ir/tensor.js';
 import { encodeModel } from '../../../src/onnx/codec.js';
 import { fingerprint, type LoadedModel, loadModel } from '../../../src/onnx/load.js';
 import { saveModel } from '../../../src/onnx/save.js';
+import { memory, read } from '../../helpers/source.js';
 import { expectRejection } from '../helpers/errors.js';
-import { model, node, read } from '../helpers/graphs.js';
+import { model, node } from '../helpers/graphs.js';
 import { temporaryFolder } from '../helpers/temporary.js';
 
 const ramp = (length: number, start: number): Float32Array => Float32Array.from({ length }, (_, i) => start + i);
 
+/** Values that float16 holds exactly, as what comes of a source tensor. */
+function rounded(name: string, values: Float32Array): Tensor {
+  const dims = values.length === 1 ? [] : [values.length];
+  const source = Tensor.float32(name, dims, values);
+  return new Tensor(name, 'float32', dims, { kind: 'derived', source, form: { as: 'float16-rounded' } });
+}
+
 function withWeights(): Model {
   return model({
-    nodes: [node('Sum', ['small', 'medium', 'large', 'lazy'], 'y')],
+    nodes: [node('Sum', ['small', 'medium', 'large', 'derived'], 'y')],
     initializers: [
       Tensor.float32('small', [4], ramp(4, 0)),
       Tensor.float32('medium', [300], ramp(300, 100)),
       Tensor.float32('large', [128, 256], ramp(128 * 256, 7)),
-      new Tensor('lazy', 'float32', [301], {
-        kind: 'lazy',
-        byteLength: 1204,
-        produce: async () => asBytes(ramp(301, -5)),
-      }),
-      new Tensor('lazyScalar', 'float32', [], {
-        kind: 'lazy',
-        byteLength: 4,
-        produce: async () => asBytes(ramp(1, 9)),
-      }),
+      rounded('derived', ramp(301, -5)),
+      rounded('derivedScalar', ramp(1, 9)),
     ],
     outputs: ['y'],
   });
@@ -44,7 +44,7 @@ describe('saveModel', () => {
   it('writes weights that loadModel reads back', async () => {
     const folder = await temporaryFolder();
     const original = withWeights();
-    await saveModel(original, read, folder);
+    await saveModel(original, memory, folder);
     const loaded = await load(folder);
     expect([...loaded.model.graph.initializers.keys()]).toEqual([...original.graph.initializers.keys()]);
     for (const [name, tensor] of original.graph.initializers) {
@@ -55,12 +55,12 @@ describe('saveModel', () => {
 
   it('keeps tensors below 1 kB in the graph, and aligns the others in the data file', async () => {
     const folder = await temporaryFolder();
-    const saved = await saveModel(withWeights(), read, folder);
+    const saved = await saveModel(withWeights(), memory, folder);
     const { initializers } = (await load(folder)).model.graph;
     const placed = Object.fromEntries(
       [...initializers].map(([name, { data }]) => [name, data.kind === 'external' ? data.offset : data.kind]),
     );
-    expect(placed).toEqual({ small: 'bytes', medium: 0, large: 4096, lazy: 4096 + 131072, lazyScalar: 'bytes' });
+    expect(placed).toEqual({ small: 'bytes', medium: 0, large: 4096, derived: 4096 + 131072, derivedScalar: 'bytes' });
     expect(saved.dataBytes).toBe(4096 + 131072 + 1204);
     expect((await stat(path.join(folder, 'model.onnx_data'))).size).toBe(saved.dataBytes);
     expect((await stat(path.join(folder, 'model.onnx'))).size).toBe(saved.graphBytes);
@@ -68,7 +68,7 @@ describe('saveModel', () => {
 
   it('writes no data file where nothing is large', async () => {
     const folder = await temporaryFolder();
-    const saved = await saveModel(model({ nodes: [node('Neg', ['x'], 'y')] }), read, folder);
+    const saved = await saveModel(model({ nodes: [node('Neg', ['x'], 'y')] }), memory, folder);
     expect(saved.dataBytes).toBe(0);
     await expect(stat(path.join(folder, 'model.onnx_data'))).rejects.toMatchObject({ code: 'ENOENT' });
   });
@@ -76,13 +76,13 @@ describe('saveModel', () => {
   it('leaves the model as it was', async () => {
     const original = withWeights();
     const before = [...original.graph.initializers];
-    await saveModel(original, read, await temporaryFolder());
+    await saveModel(original, memory, await temporaryFolder());
     expect([...original.graph.initializers].every(([, tensor], i) => tensor === before[i]?.[1])).toBe(true);
   });
 
   it('reports progress up to all external bytes', async () => {
     const progress: [number, number][] = [];
-    await saveModel(withWeights(), read, await temporaryFolder(), (done, total) => progress.push([done, total]));
+    await saveModel(withWeights(), memory, await temporaryFolder(), (done, total) => progress.push([done, total]));
     expect(progress).toEqual([
       [1200, 133476],
       [132272, 133476],
@@ -93,7 +93,7 @@ describe('saveModel', () => {
   it('never overwrites', async () => {
     const folder = await temporaryFolder();
     await writeFile(path.join(folder, 'model.onnx'), 'mine');
-    await expect(saveModel(withWeights(), read, folder)).rejects.toMatchObject({ code: 'EEXIST' });
+    await expect(saveModel(withWeights(), memory, folder)).rejects.toMatchObject({ code: 'EEXIST' });
     expect(await readFile(path.join(folder, 'model.onnx'), 'utf8')).toBe('mine');
   });
 });
@@ -101,7 +101,7 @@ describe('saveModel', () => {
 describe('fingerprint', () => {
   const saved = async (): Promise<string> => {
     const folder = await temporaryFolder();
-    await saveModel(withWeights(), read, folder);
+    await saveModel(withWeights(), memory, folder);
     return folder;
   };
   const changeByte = async (folder: string, at: number): Promise<void> => {

@@ -10,8 +10,9 @@ import { encodeModel } from '../../../src/onnx/codec.js';
 import { runPasses } from '../../../src/passes/pass.js';
 import { quantizeLinears } from '../../../src/passes/quantize-linears.js';
 import { removeUnused } from '../../../src/passes/remove-unused.js';
+import { read } from '../../helpers/source.js';
 import { expectRefusal, expectRejection } from '../helpers/errors.js';
-import { model, node, read, readFloats } from '../helpers/graphs.js';
+import { model, node, readFloats } from '../helpers/graphs.js';
 
 const SIGNED: ActivationScale = { dtype: 'int8', scale: 0.25, zeroPoint: 0 };
 const UNSIGNED: ActivationScale = { dtype: 'uint8', scale: 0.5, zeroPoint: 7 };
@@ -24,7 +25,7 @@ const transposed = (from: string, to: string): Node =>
 
 function quantize(made: Model, activation = SIGNED, unsharedActivations = false): string[] {
   const linears = findLinears(made.graph).map((linear) => ({ linear, activation }));
-  return runPasses(made, [quantizeLinears({ linears, read, unsharedActivations })]);
+  return runPasses(made, [quantizeLinears({ linears, unsharedActivations })]);
 }
 
 /** What feeds an input of a node: a DequantizeLinear and its tensors. */
@@ -118,7 +119,7 @@ describe('quantize-linears on a MatMul', () => {
   it('changes nothing the second time', () => {
     const made = matmul();
     const linears = findLinears(made.graph).map((linear) => ({ linear, activation: SIGNED }));
-    const pass = quantizeLinears({ linears, read, unsharedActivations: false });
+    const pass = quantizeLinears({ linears, unsharedActivations: false });
     expect(pass.run(made)).toBe(true);
     const nodes = [...made.graph.nodes];
     const inputs = nodes.map((each) => [...each.inputs]);
@@ -231,7 +232,7 @@ describe('quantize-linears on an activation with several readers', () => {
       linear,
       activation: { ...SIGNED, scale: i === 2 ? 1 : 0.25 },
     }));
-    runPasses(made, [quantizeLinears({ linears, read, unsharedActivations: false })]);
+    runPasses(made, [quantizeLinears({ linears, unsharedActivations: false })]);
     expect(quantizers(made)).toHaveLength(2);
     expect(dequantized(made, 'yq', 0).dequantize).toBe(dequantized(made, 'yk', 0).dequantize);
     expect(dequantized(made, 'yv', 0).dequantize).not.toBe(dequantized(made, 'yq', 0).dequantize);
@@ -274,9 +275,9 @@ describe('a quantized model', () => {
     await expectRejection(read(dequantized(made, 'y', 1).values), 'MODEL_INVALID');
   });
 
-  it('cannot be encoded before its weights are produced', () => {
+  it('cannot be encoded before its weights are computed', () => {
     const made = matmul();
     quantize(made);
-    expect(() => encodeModel(made)).toThrow('was not produced');
+    expect(() => encodeModel(made)).toThrow('was not computed');
   });
 });

@@ -7,6 +7,7 @@ const facts = {
   provider: 'cpu',
   peakBytes: 1500,
   forwardMs: 12.345,
+  calibratedOn: null,
 };
 
 /** Results with every kind of figure: numbers, infinities, NaN and none. */

@@ -27,14 +27,16 @@ async function inspect(transformer: Model): Promise<{ schemes: object[] }> {
   return JSON.parse(printed) as { schemes: object[] };
 }
 
+/** The rows of every scheme, with the other linears stored either way. */
+function each(row: (scheme: string, float: string) => object): object[] {
+  return ['ffn', 'blocks'].flatMap((scheme) => ['fp32', 'fp16'].map((float) => row(scheme, float)));
+}
+
 it('decodes a graph once for all schemes', async () => {
   const linear = node('MatMul', ['x', WEIGHT.name], 'y');
   const { schemes } = await inspect(model({ nodes: [linear], initializers: [WEIGHT], inputs: ['x'], outputs: ['y'] }));
   const after = { bytes: 16 + 5 * 4, share: 36 / 64 };
-  expect(schemes).toEqual([
-    { scheme: 'ffn', ...after },
-    { scheme: 'blocks', ...after },
-  ]);
+  expect(schemes).toEqual(each((scheme, float) => ({ scheme, float, ...after })));
   expect(decodeModel).toHaveBeenCalledTimes(1);
 });
 
@@ -43,18 +45,14 @@ it('says of every scheme why a quantized graph cannot be quantized', async () =>
   const scale = Tensor.float32('scale', [], [1]);
   const { schemes } = await inspect(model({ nodes, initializers: [WEIGHT, scale], inputs: ['x'], outputs: ['y'] }));
   const note = expect.stringContaining('is quantized already');
-  expect(schemes).toEqual([
-    { scheme: 'ffn', note },
-    { scheme: 'blocks', note },
-  ]);
+  expect(schemes).toEqual(each((scheme, float) => ({ scheme, float, note })));
 });
 
 it('says of a scheme that it quantizes nothing', async () => {
   const weight = Tensor.float32('blocks.0.attn1.to_q.weight', [4, 4], new Float32Array(16));
   const linear = node('MatMul', ['x', weight.name], 'y');
   const { schemes } = await inspect(model({ nodes: [linear], initializers: [weight], inputs: ['x'], outputs: ['y'] }));
-  expect(schemes).toEqual([
-    { scheme: 'ffn', note: expect.stringContaining('quantizes none') },
-    { scheme: 'blocks', bytes: 36, share: 36 / 64 },
-  ]);
+  const none = { note: expect.stringContaining('quantizes none') };
+  const all = { bytes: 36, share: 36 / 64 };
+  expect(schemes).toEqual(each((scheme, float) => ({ scheme, float, ...(scheme === 'ffn' ? none : all) })));
 });

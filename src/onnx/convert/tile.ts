@@ -1,0 +1,114 @@
+import { printable, WanqError } from '../../errors.js';
+import type { DataTypeName } from '../../ir/dtype.js';
+import { aligned, asBytes, type DerivedForm, type Tensor } from '../../ir/tensor.js';
+import { bfloat16ToFloat32, float32ToHalf, halfToFloat32 } from '../../numerics/half.js';
+import { quantizeInto, quantizeWeight, raiseMaxima, weightScales } from '../../numerics/int8.js';
+
+/** What is done to one tile: whole rows of a weight that is read as a matrix. */
+export type TileStep =
+  | { readonly do: 'maxima' }
+  /** Without scales, those of the tile itself: right where every row is a channel. */
+  | { readonly do: 'int8'; readonly axis: 0 | 1; readonly transposed: boolean; readonly scales?: Float32Array }
+  | { readonly do: 'float16' | 'float16-rounded' };
+
+export interface TileTask {
+  readonly step: TileStep;
+  readonly dtype: DataTypeName;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+export interface TileResult {
+  /** Bytes of the output that were written. */
+  readonly bytes: number;
+  /** Of `maxima`: one for each column. */
+  readonly maxima?: Float32Array;
+  /** Of `int8` without scales. */
+  readonly scales?: Float32Array;
+  /** Whether every value can be stored: finite, and within half precision's range where that is asked for. */
+  readonly valid: boolean;
+}
+
+/** Runs one step on one tile. @param output has room for as many bytes as the tile's float32 values */
+export function runTile({ step, dtype, rows, columns }: TileTask, input: ArrayBuffer, output: ArrayBuffer): TileResult {
+  const size = rows * columns;
+  const values = floatsOf(dtype, input, size);
+  switch (step.do) {
+    case 'maxima': {
+      const maxima = new Float32Array(columns);
+      return { bytes: 0, valid: raiseMaxima(values, rows, columns, 1, maxima), maxima };
+    }
+    case 'int8': {
+      const codes = new Int8Array(output, 0, size);
+      if (step.scales) {
+        quantizeInto(values, rows, columns, step.axis, step.scales, step.transposed, codes);
+        return { bytes: size, valid: true };
+      }
+      const maxima = new Float32Array(rows);
+      const valid = raiseMaxima(values, rows, columns, 0, maxima);
+      const scales = weightScales(maxima);
+      quantizeInto(values, rows, columns, 0, scales, step.transposed, codes);
+      return { bytes: size, valid, scales };
+    }
+    case 'float16': {
+      const halves = float32ToHalf(values, new Uint16Array(output, 0, size));
+      return { bytes: 2 * size, valid: isFinite16(halves) };
+    }
+    case 'float16-rounded': {
+      const halves = float32ToHalf(values);
+      halfToFloat32(halves, new Float32Array(output, 0, size));
+      return { bytes: 4 * size, valid: true };
+    }
+  }
+}
+
+/** A tensor that is derived of one in memory. @throws WanqError MODEL_INVALID as {@link invalidWeight} */
+export function derive(source: Tensor, bytes: Uint8Array, form: DerivedForm): Uint8Array {
+  const { rows, columns } = matrixOf(source);
+  const { buffer, byteOffset, byteLength } = aligned(bytes, 4);
+  const input = buffer.slice(byteOffset, byteOffset + byteLength) as ArrayBuffer;
+  if (form.as === 'int8' || form.as === 'int8-scales') {
+    const values = floatsOf(source.dtype, input, source.elements);
+    if (!values.every(Number.isFinite)) throw invalidWeight(source, form.as);
+    const quantized = quantizeWeight(values, rows, columns, form.axis, form.transposed);
+    return asBytes(form.as === 'int8' ? quantized.values : quantized.scales);
+  }
+  const output = new ArrayBuffer(4 * source.elements);
+  const result = runTile({ step: { do: form.as }, dtype: source.dtype, rows, columns }, input, output);
+  if (!result.valid) throw invalidWeight(source, form.as);
+  return new Uint8Array(output, 0, result.bytes);
+}
+
+/** How a tensor is read as a matrix: its first axis by all others. */
+export function matrixOf({ dims, elements }: Tensor): { rows: number; columns: number } {
+  const rows = dims[0] ?? 1;
+  return { rows, columns: elements / Math.max(rows, 1) };
+}
+
+/** What is wrong with a weight that cannot be converted. */
+export function invalidWeight({ name }: Tensor, form: DerivedForm['as']): WanqError {
+  return form === 'float16'
+    ? new WanqError('MODEL_UNSUPPORTED', `weight "${printable(name)}" does not fit into FP16 (or holds NaN)`, {
+        hint: 'leave out --float fp16',
+      })
+    : new WanqError('MODEL_INVALID', `weight "${printable(name)}" holds NaN or infinity`, {
+        hint: 'export the model again, or leave this linear out with --keep',
+      });
+}
+
+function isFinite16(halves: Uint16Array): boolean {
+  for (let i = 0; i < halves.length; i++) if (((halves[i] as number) & 0x7c00) === 0x7c00) return false;
+  return true;
+}
+
+let decoded = new Float32Array(0);
+
+/** The first `size` values of a buffer; those of narrow types are decoded into memory that the next call uses again. */
+function floatsOf(dtype: DataTypeName, input: ArrayBuffer, size: number): Float32Array {
+  if (dtype === 'float32') return new Float32Array(input, 0, size);
+  if (decoded.length < size) decoded = new Float32Array(size);
+  const words = new Uint16Array(input, 0, size);
+  if (dtype === 'float16') return halfToFloat32(words, decoded.subarray(0, size));
+  if (dtype === 'bfloat16') return bfloat16ToFloat32(words, decoded.subarray(0, size));
+  throw new Error(`${dtype} is not a float type`);
+}

@@ -1,0 +1,94 @@
+import { freemem } from 'node:os';
+import path from 'node:path';
+import { deriveSeed, randn } from '../numerics/rng.js';
+import { difference, sqnr } from '../numerics/stats.js';
+import { checkSaved } from '../onnx/check.js';
+import { loadGraph } from '../onnx/load.js';
+import type { DenoiserInput, TransformerFace } from '../pipeline/denoise.js';
+import { latentElements } from '../pipeline/geometry.js';
+import type { PipelineFolder } from '../pipeline/layout.js';
+import { openDenoiser } from '../pipeline/open.js';
+import { fixedDim, transformerSignature } from '../pipeline/signature.js';
+import { RuntimeHost } from '../runtime/host.js';
+import type { Verification } from './options.js';
+
+/** Larger models are loaded and not run unless that is asked for: a run brings all weights into memory, more than quantizing took. */
+const RUN_UP_TO_BYTES = 256e6;
+
+/** onnxruntime may hold a model's weights twice while it packs them. */
+const MEMORY_FACTOR = 2.5;
+
+export interface Verified {
+  readonly ran: boolean;
+  /**
+   * The written model against the original on one small random input: signal to noise, dB. null where it was not run, or the original does not
+   * fit into memory.
+   */
+  readonly sqnr: number | null;
+}
+
+/**
+ * Checks a written model before its folder gets its name.
+ *
+ * @param target the written pipeline folder
+ * @param bytesBefore weights of the original
+ * @throws WanqError RUNTIME_FAILED where onnxruntime does not take it
+ */
+export async function verify(
+  source: PipelineFolder,
+  target: string,
+  bytesBefore: number,
+  how: Verification,
+  signal: AbortSignal | undefined,
+): Promise<Verified> {
+  const written = path.join(target, 'transformer', 'model.onnx');
+  await checkSaved(written);
+  const runs = how === 'run' || (how === 'auto' && bytesBefore <= RUN_UP_TO_BYTES);
+  const host = new RuntimeHost({ signal });
+  try {
+    if (!runs) {
+      const session = await host.createSession(
+        { path: written },
+        { providers: ['cpu'], optimization: 'disabled', prepack: false },
+      );
+      await session.release();
+      return { ran: false, sqnr: null };
+    }
+    const { face, input } = await smallInput(source);
+    const run = async (file: string): Promise<Float32Array> => {
+      const denoiser = await openDenoiser(host, { path: file }, { providers: ['cpu'] }, face);
+      const { velocity } = await denoiser.predict(input);
+      await denoiser.session.release();
+      return velocity;
+    };
+    const quantized = await run(written);
+    if (bytesBefore * MEMORY_FACTOR > freemem()) return { ran: true, sqnr: null };
+    return { ran: true, sqnr: sqnr(difference(await run(source.modelPath('transformer')), quantized)) };
+  } finally {
+    await host.close();
+  }
+}
+
+/** A random input of the smallest size the graph takes. */
+async function smallInput(source: PipelineFolder): Promise<{ face: TransformerFace; input: DenoiserInput }> {
+  const file = source.modelPath('transformer');
+  const signature = transformerSignature((await loadGraph(file)).graph, file);
+  const { patch_size: patch = [1, 2, 2], in_channels } = await source.transformerConfig();
+  const side = (axis: number, small: number): number => fixedDim(signature.latents, axis) ?? small;
+  const latents = {
+    channels: fixedDim(signature.latents, 1) ?? in_channels ?? 48,
+    frames: side(2, 2),
+    height: side(3, 2 * (patch[1] as number)),
+    width: side(4, 2 * (patch[2] as number)),
+  };
+  const text = { length: fixedDim(signature.text, 1) ?? 8, features: fixedDim(signature.text, 2) ?? 4096 };
+  return {
+    face: { signature, patch: [patch[1] as number, patch[2] as number] },
+    input: {
+      shape: latents,
+      latents: randn(1, latentElements(latents)),
+      timestep: 500,
+      text: { ...text, data: randn(deriveSeed(1, 2), text.length * text.features) },
+    },
+  };
+}
