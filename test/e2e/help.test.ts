@@ -19,7 +19,14 @@ const sampling = [
 describe('--help', () => {
   it.each([
     ['inspect', []],
-    ['calibrate', [...sampling, '--device', '--output', '--buckets', '--tokens']],
+    [
+      'calibrate',
+      [
+        ...[...sampling, '--device', '--output', '--buckets', '--tokens'],
+        ...['--embeddings', '--synthetic-inputs', '--shard', '--max-memory'],
+      ],
+    ],
+    ['merge', ['--output']],
     [
       'quantize',
       [
@@ -29,6 +36,8 @@ describe('--help', () => {
         '--percentile',
         '--target',
         '--keep',
+        '--float',
+        '--verify',
         '--link',
         '--dry-run',
         '--output',

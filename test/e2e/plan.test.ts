@@ -43,7 +43,7 @@ describe('quantize --dry-run', () => {
       expect(reason, role).not.toBe('');
     }
     expect(stdout.trimEnd().split('\n').at(-1)).toBe(
-      'scheme ffn, target ort-cpu, method kl: 7.48 MB -> 4.84 MB of weights',
+      'scheme ffn, target ort-cpu, method kl, other linears fp32: 7.48 MB -> 4.84 MB of weights',
     );
     expect(stderr).toBe('');
     expect(place.listing()).toEqual(before);
@@ -86,7 +86,7 @@ describe('inspect --json', () => {
     expect(stderr).toBe('');
     const { components, schemes } = JSON.parse(stdout) as {
       components: (GraphSummary & { name: string })[];
-      schemes: { scheme: string; share: number }[];
+      schemes: { scheme: string; float: string; share: number }[];
     };
     expect(components.map(({ name }) => name)).toEqual([...MICRO_COMPONENTS]);
     const [transformer] = components;
@@ -96,9 +96,10 @@ describe('inspect --json', () => {
       count: 6,
       parameters: 6 * 128 * 576,
     });
-    expect(schemes.map(({ scheme }) => scheme)).toEqual(['ffn', 'blocks']);
-    const [ffn, blocks] = schemes.map(({ share }) => share);
-    expect(ffn).toBeCloseTo(0.648, 3);
-    expect(blocks).toBeCloseTo(0.336, 3);
+    expect(schemes.map(({ scheme, float }) => `${scheme} ${float}`)).toEqual([
+      ...['ffn fp32', 'ffn fp16', 'blocks fp32', 'blocks fp16'],
+    ]);
+    const shares = [0.648, 0.401, 0.336, 0.3];
+    for (const [i, { share }] of schemes.entries()) expect(share).toBeCloseTo(shares[i] as number, 3);
   });
 });

@@ -1,0 +1,70 @@
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { blockBoundaries } from '../../../src/analyze/boundaries.js';
+import { findLinears } from '../../../src/analyze/linears.js';
+import { type Observation, openTransformer } from '../../../src/calibrate/observed-transformer.js';
+import { randn } from '../../../src/numerics/rng.js';
+import { loadModel } from '../../../src/onnx/load.js';
+import { JITTER_INPUT, type ObservedValue } from '../../../src/passes/observe-activations.js';
+import { transformerSignature } from '../../../src/pipeline/signature.js';
+import type { HostTensor } from '../../../src/runtime/tensor.js';
+import { MICRO_PIPELINE } from '../../helpers/fixtures.js';
+import { sharedHost } from '../support/environment.js';
+
+const TOKENS = 7;
+const shape = { channels: 12, frames: 2, height: 6, width: 4 };
+const host = sharedHost();
+const loaded = await loadModel(path.join(MICRO_PIPELINE, 'transformer', 'model.onnx'));
+const boundaries = blockBoundaries(loaded.model.graph);
+const values = [
+  ...new Map(
+    findLinears(loaded.model.graph)
+      .filter(({ kind }) => kind !== 'Conv')
+      .map(({ activation, inFeatures, computeType }): [string, ObservedValue] => [
+        activation,
+        { value: activation, channels: inFeatures, dtype: computeType },
+      ]),
+  ).values(),
+];
+const jitter: HostTensor = { dtype: 'float64', dims: [TOKENS], data: new Float64Array(TOKENS).fill(0.4) };
+const calls = [1, 2].map((seed) => ({
+  input: {
+    shape,
+    latents: randn(seed, 12 * 2 * 6 * 4),
+    timestep: 400,
+    text: { length: 5, features: 64, data: randn(seed + 10, 5 * 64) },
+  },
+  feeds: { [JITTER_INPUT]: jitter },
+}));
+
+/** All that one step of a transformer shows, by call and activation. */
+async function step(cuts: typeof boundaries) {
+  const face = { signature: transformerSignature(loaded.model.graph, loaded.path), patch: [2, 2] as const };
+  const transformer = await openTransformer(host, { loaded, face, values, tokens: TOKENS }, ['cpu'], cuts);
+  const seen = new Map<string, Observation>();
+  const velocities = await transformer.run(calls, (call, activation, observation) => {
+    seen.set(`${call}/${activation}`, observation);
+  });
+  return { velocities, seen, segments: transformer.segments };
+}
+
+describe('a transformer cut at block boundaries', async () => {
+  const whole = await step([]);
+
+  it('shows every activation of every call', () => {
+    expect(whole.segments).toBe(1);
+    expect(whole.seen.size).toBe(calls.length * values.length);
+    expect(values).toHaveLength(43);
+  });
+
+  it.each([
+    ['everywhere', boundaries],
+    ['once', boundaries.slice(3, 4)],
+    ['around all blocks', [boundaries[0], boundaries.at(-1)] as typeof boundaries],
+  ])('%s computes and shows the same bits as in one piece', async (_, cuts) => {
+    const cut = await step(cuts);
+    expect(cut.segments).toBe(cuts.length + 1);
+    expect(cut.velocities).toEqual(whole.velocities);
+    expect(new Map([...cut.seen].sort())).toEqual(new Map([...whole.seen].sort()));
+  });
+});
