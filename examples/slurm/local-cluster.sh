@@ -115,7 +115,7 @@ stop() {
   local pid deadline=$((SECONDS + 20))
   pid=$(cat -- "$1" 2>/dev/null) || return 0
   is_ours() { [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$1" ]]; }
-  is_ours "$2" && kill -TERM "$pid"
+  if is_ours "$2"; then kill -TERM "$pid" || true; fi
   while is_ours "$2"; do
     ((SECONDS < deadline)) || kill -KILL "$pid" || true
     sleep 0.2
@@ -126,15 +126,16 @@ jobs_left() {
   [[ -n $(timeout 10 squeue --noheader 2>/dev/null) ]]
 }
 
-# Steps outlive slurmd. Ours are known by the configuration in their environment.
-steps_left() {
+# Jobs outlive slurmd. Ours are known by the configuration in their environment, and from a shell that only uses it by their job's id.
+processes_left() {
   local environment pid
   for environment in /proc/[0-9]*/environ; do
     pid=${environment//[^0-9]/}
-    [[ $(cat "/proc/$pid/comm" 2>/dev/null) == slurmstepd ]] || continue
-    grep -qzxF "SLURM_CONF=$SLURM_CONF" "$environment" 2>/dev/null && echo "$pid"
+    grep -qzxF "SLURM_CONF=$SLURM_CONF" "$environment" 2>/dev/null || continue
+    if [[ $(cat "/proc/$pid/comm" 2>/dev/null) == slurmstepd ]] || grep -qz '^SLURM_JOB_ID=' "$environment" 2>/dev/null; then
+      echo "$pid"
+    fi
   done
-  return 0
 }
 
 down() {
@@ -145,7 +146,7 @@ down() {
   while jobs_left && ((SECONDS < deadline)); do sleep 0.3; done
   stop "$folder/slurmctld.pid" slurmctld
   stop "$folder/slurmd.pid" slurmd
-  for pid in $(steps_left); do kill -KILL "$pid" || true; done
+  for pid in $(processes_left); do kill -KILL "$pid" 2>/dev/null || true; done
   stop "$folder/munge/pid" munged
   rm -rf -- "$folder"
 }

@@ -1,0 +1,247 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { ErrorCode } from '../../../../src/errors.js';
+import type { DataTypeName } from '../../../../src/ir/dtype.js';
+import { asBytes, type DerivedForm, Tensor } from '../../../../src/ir/tensor.js';
+import { bfloat16ToFloat32, float32ToHalf, halfToFloat32 } from '../../../../src/numerics/half.js';
+import { quantizeWeight, weightScales } from '../../../../src/numerics/int8.js';
+import { derive, matrixOf, runTile, type TileResult, type TileStep } from '../../../../src/onnx/convert/tile.js';
+import { expectRefusal } from '../../helpers/errors.js';
+
+const ROWS = 3;
+const COLUMNS = 4;
+const VALUES = Float32Array.of(1, -2, 0.5, 3, 100, -0.25, 0, 7, -1 / 3, 2 ** -20, 60_000, -1);
+
+/** A tile of a type, with what its values are. */
+interface Stored {
+  readonly dtype: DataTypeName;
+  readonly words: Float32Array | Uint16Array;
+  readonly values: Float32Array;
+}
+
+const bfloat16 = Uint16Array.from(new Uint32Array(VALUES.slice().buffer), (bits) => bits >>> 16);
+
+const STORED: readonly Stored[] = [
+  { dtype: 'float32', words: VALUES, values: VALUES },
+  { dtype: 'float16', words: float32ToHalf(VALUES), values: halfToFloat32(float32ToHalf(VALUES)) },
+  { dtype: 'bfloat16', words: bfloat16, values: bfloat16ToFloat32(bfloat16) },
+];
+
+/** Runs a step on a tile in buffers that are larger than it, as they are when a large tile went before. */
+function run(
+  step: TileStep,
+  { dtype, words }: Pick<Stored, 'dtype' | 'words'>,
+  rows = ROWS,
+  columns = COLUMNS,
+): TileResult & { output: ArrayBuffer } {
+  const input = new ArrayBuffer(words.byteLength + 64);
+  new Uint8Array(input).fill(0xff);
+  new Uint8Array(input).set(asBytes(words));
+  const output = new ArrayBuffer(4 * rows * columns + 64);
+  return { ...runTile({ step, dtype, rows, columns }, input, output), output };
+}
+
+const bytesOf = ({ output, bytes }: { output: ArrayBuffer; bytes: number }): Uint8Array =>
+  new Uint8Array(output, 0, bytes);
+
+describe.each(STORED)('runTile on a tile of $dtype', (stored) => {
+  const { values } = stored;
+
+  it('finds the largest magnitude of each column', () => {
+    const { maxima, valid, bytes } = run({ do: 'maxima' }, stored);
+    const expected = Array.from({ length: COLUMNS }, (_, column) =>
+      Math.max(...Array.from({ length: ROWS }, (__, row) => Math.abs(values[row * COLUMNS + column] as number))),
+    );
+    expect({ maxima: [...(maxima ?? [])], valid, bytes }).toEqual({ maxima: expected, valid: true, bytes: 0 });
+  });
+
+  it.each([false, true])('quantizes rows by scales of their own, transposed: %s', (transposed) => {
+    const result = run({ do: 'int8', axis: 0, transposed }, stored);
+    const expected = quantizeWeight(values, ROWS, COLUMNS, 0, transposed);
+    expect(result).toMatchObject({ valid: true, scales: expected.scales, bytes: VALUES.length });
+    expect(new Int8Array(result.output, 0, VALUES.length)).toEqual(expected.values);
+  });
+
+  it.each([false, true])('quantizes columns by given scales, transposed: %s', (transposed) => {
+    const { scales, values: codes } = quantizeWeight(values, ROWS, COLUMNS, 1, transposed);
+    const result = run({ do: 'int8', axis: 1, transposed, scales }, stored);
+    expect(result).toMatchObject({ valid: true, bytes: VALUES.length });
+    expect(new Int8Array(result.output, 0, VALUES.length)).toEqual(codes);
+  });
+
+  it('gives the nearest float16 values', () => {
+    const result = run({ do: 'float16' }, stored);
+    expect(result).toMatchObject({ valid: true, bytes: 2 * VALUES.length });
+    expect(new Uint16Array(result.output, 0, VALUES.length)).toEqual(float32ToHalf(values));
+  });
+
+  it('gives values rounded to float16 as float32', () => {
+    const result = run({ do: 'float16-rounded' }, stored);
+    expect(result).toMatchObject({ valid: true, bytes: 4 * VALUES.length });
+    expect(new Float32Array(result.output, 0, VALUES.length)).toEqual(halfToFloat32(float32ToHalf(values)));
+  });
+
+  it.each<TileStep>([
+    { do: 'maxima' },
+    { do: 'int8', axis: 0, transposed: false },
+    { do: 'float16' },
+    { do: 'float16-rounded' },
+  ])('writes nothing past its end: $do', (step) => {
+    const { output, bytes } = run(step, stored);
+    expect(new Uint8Array(output, bytes).every((byte) => byte === 0)).toBe(true);
+  });
+});
+
+describe('runTile on one tile after another', () => {
+  it('takes nothing over from a larger tile of a narrow type', () => {
+    const large = { dtype: 'float16', words: new Uint16Array(600).fill(0x7bff) } as const;
+    run({ do: 'maxima' }, large, 20, 30);
+    const small = STORED[1] as Stored;
+    expect(run({ do: 'int8', axis: 0, transposed: false }, small).scales).toEqual(
+      quantizeWeight(small.values, ROWS, COLUMNS, 0).scales,
+    );
+  });
+
+  it('gives maxima and scales that a later tile does not change', () => {
+    const tile = STORED[2] as Stored;
+    const first = run({ do: 'maxima' }, tile).maxima?.slice();
+    const kept = run({ do: 'maxima' }, tile).maxima;
+    run({ do: 'maxima' }, { dtype: 'bfloat16', words: new Uint16Array(12) });
+    expect(kept).toEqual(first);
+  });
+});
+
+const HALF_NAN = 0x7e00;
+const HALF_INFINITY = 0xfc00;
+const BFLOAT_NAN = 0x7fc0;
+const BFLOAT_INFINITY = 0x7f80;
+const BFLOAT_ABOVE_HALF = 0x4780; // 65536
+
+const one = (dtype: DataTypeName, word: number): Pick<Stored, 'dtype' | 'words'> => ({
+  dtype,
+  words: dtype === 'float32' ? Float32Array.of(0, word) : Uint16Array.of(0, word),
+});
+
+describe('runTile calls a tile invalid', () => {
+  it.each([
+    ['NaN', one('float32', Number.NaN)],
+    ['infinity', one('float32', Number.NEGATIVE_INFINITY)],
+    ['NaN in float16', one('float16', HALF_NAN)],
+    ['infinity in float16', one('float16', HALF_INFINITY)],
+    ['NaN in bfloat16', one('bfloat16', BFLOAT_NAN)],
+    ['infinity in bfloat16', one('bfloat16', BFLOAT_INFINITY)],
+  ])('that holds %s', (_, tile) => {
+    expect(run({ do: 'maxima' }, tile, 1, 2).valid).toBe(false);
+    expect(run({ do: 'int8', axis: 0, transposed: false }, tile, 1, 2).valid).toBe(false);
+    expect(run({ do: 'int8', axis: 0, transposed: true }, tile, 1, 2).valid).toBe(false);
+    expect(run({ do: 'float16' }, tile, 1, 2).valid).toBe(false);
+  });
+
+  it.each([
+    [65_519.99, true],
+    [65_520, false],
+    [-65_520, false],
+    [1e30, false],
+  ])('that does not fit into float16: %d fits: %s', (value, fits) => {
+    expect(run({ do: 'float16' }, one('float32', value), 1, 2).valid).toBe(fits);
+    expect(run({ do: 'maxima' }, one('float32', value), 1, 2).valid).toBe(true);
+  });
+
+  it('of bfloat16 that does not fit into float16', () => {
+    expect(run({ do: 'float16' }, one('bfloat16', BFLOAT_ABOVE_HALF), 1, 2).valid).toBe(false);
+  });
+});
+
+describe('derive', () => {
+  const tensorOf = ({ dtype, words }: Pick<Stored, 'dtype' | 'words'>, dims: readonly number[]): Tensor =>
+    Tensor.fromBytes('weight', dtype, dims, asBytes(words));
+
+  it.each(STORED)('gives what a tile of the whole gives, of $dtype', (stored) => {
+    const source = tensorOf(stored, [ROWS, COLUMNS]);
+    const bytes = asBytes(stored.words);
+    for (const transposed of [false, true]) {
+      const step: TileStep = { do: 'int8', axis: 0, transposed };
+      const tile = run(step, stored);
+      expect(derive(source, bytes, { as: 'int8', axis: 0, transposed })).toEqual(bytesOf(tile));
+      expect(derive(source, bytes, { as: 'int8-scales', axis: 0, transposed })).toEqual(
+        asBytes(tile.scales as Float32Array),
+      );
+      const scales = weightScales(run({ do: 'maxima' }, stored).maxima as Float32Array);
+      expect(derive(source, bytes, { as: 'int8-scales', axis: 1, transposed })).toEqual(asBytes(scales));
+      expect(derive(source, bytes, { as: 'int8', axis: 1, transposed })).toEqual(
+        bytesOf(run({ do: 'int8', axis: 1, transposed, scales }, stored)),
+      );
+    }
+    for (const as of ['float16', 'float16-rounded'] as const) {
+      expect(derive(source, bytes, { as })).toEqual(bytesOf(run({ do: as }, stored)));
+    }
+  });
+
+  it('reads bytes at any offset and leaves them as they are', () => {
+    const forms: DerivedForm[] = [{ as: 'int8', axis: 1, transposed: true }, { as: 'float16' }];
+    fc.assert(
+      fc.property(fc.constantFrom(...STORED), fc.integer({ min: 0, max: 9 }), (stored, offset) => {
+        const source = tensorOf(stored, [ROWS, COLUMNS]);
+        const moved = new Uint8Array(stored.words.byteLength + 20);
+        moved.set(asBytes(stored.words), offset);
+        const before = moved.slice();
+        for (const form of forms) {
+          const view = moved.subarray(offset, offset + stored.words.byteLength);
+          expect(derive(source, view, form)).toEqual(derive(source, asBytes(stored.words), form));
+        }
+        expect(moved).toEqual(before);
+      }),
+    );
+  });
+
+  it('takes a tensor of more axes as the matrix of its first by all others', () => {
+    const stored = STORED[0] as Stored;
+    const form: DerivedForm = { as: 'int8', axis: 0, transposed: false };
+    const bytes = asBytes(stored.words);
+    expect(derive(tensorOf(stored, [ROWS, 2, 2]), bytes, form)).toEqual(
+      derive(tensorOf(stored, [ROWS, 4]), bytes, form),
+    );
+  });
+
+  it.each<[string, Pick<Stored, 'dtype' | 'words'>, DerivedForm, ErrorCode]>([
+    ['NaN in codes', one('float32', Number.NaN), { as: 'int8', axis: 0, transposed: false }, 'MODEL_INVALID'],
+    ['infinity in codes', one('float16', HALF_INFINITY), { as: 'int8', axis: 1, transposed: true }, 'MODEL_INVALID'],
+    ['NaN in scales', one('bfloat16', BFLOAT_NAN), { as: 'int8-scales', axis: 0, transposed: false }, 'MODEL_INVALID'],
+    ['NaN in float16', one('float32', Number.NaN), { as: 'float16' }, 'MODEL_UNSUPPORTED'],
+    ['what overflows float16', one('float32', 65_520), { as: 'float16' }, 'MODEL_UNSUPPORTED'],
+    ['bfloat16 that overflows float16', one('bfloat16', BFLOAT_ABOVE_HALF), { as: 'float16' }, 'MODEL_UNSUPPORTED'],
+  ])('refuses %s', (_, tile, form, code) => {
+    expectRefusal(() => derive(tensorOf(tile, [1, 2]), asBytes(tile.words), form), code);
+  });
+
+  it('names the weight it refuses, on one line', () => {
+    const source = Tensor.float32('blocks.0\nffn', [1], [Number.NaN]);
+    const call = (): Uint8Array => derive(source, asBytes(Float32Array.of(Number.NaN)), { as: 'float16' });
+    expect(call).toThrow('weight "blocks.0 ffn" does not fit into FP16');
+  });
+
+  it('rounds what no float16 can hold to infinity where float32 is kept', () => {
+    const source = Tensor.float32('w', [3], [1e30, -65_520, 65_519]);
+    const bytes = derive(source, asBytes(Float32Array.of(1e30, -65_520, 65_519)), { as: 'float16-rounded' });
+    expect([...new Float32Array(bytes.slice().buffer)]).toEqual([Infinity, -Infinity, 65_504]);
+  });
+
+  it('takes no other type', () => {
+    const source = Tensor.int64('w', [1], [1]);
+    expect(() => derive(source, new Uint8Array(8), { as: 'float16' })).toThrow('int64 is not a float type');
+  });
+});
+
+describe('matrixOf', () => {
+  it.each<[number[], number, number]>([
+    [[], 1, 1],
+    [[5], 5, 1],
+    [[2, 3], 2, 3],
+    [[6, 4, 1, 2, 2], 6, 16],
+    [[0, 7], 0, 0],
+    [[7, 0], 7, 0],
+  ])('reads %j as %i x %i', (dims, rows, columns) => {
+    const count = dims.reduce((a, b) => a * b, 1);
+    expect(matrixOf(Tensor.float32('w', dims, new Float32Array(count)))).toEqual({ rows, columns });
+  });
+});
