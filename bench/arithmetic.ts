@@ -12,16 +12,21 @@ import { Tensor } from '../src/ir/tensor.js';
 import { randn } from '../src/numerics/rng.js';
 import { encodeModel } from '../src/onnx/codec.js';
 import { openPool, type Slot } from '../src/onnx/convert/pool.js';
-import { runTile } from '../src/onnx/convert/tile.js';
+import { runTile, type TileTask } from '../src/onnx/convert/tile.js';
 import { median } from './lib/measure.js';
 import { report } from './lib/report.js';
 
 const [ROWS, COLUMNS, TILE] = [14336, 3072, 512];
 const runs = Number(process.argv[2] ?? 7);
 const weight = randn(1, ROWS * COLUMNS);
-const step = { do: 'int8', axis: 0, transposed: true } as const;
-const task = { step, dtype: 'float32', rows: TILE, columns: COLUMNS } as const;
-const slot = (): Slot => ({ input: new ArrayBuffer(4 * TILE * COLUMNS), output: new ArrayBuffer(4 * TILE * COLUMNS) });
+const codes = new SharedArrayBuffer(ROWS * COLUMNS);
+const taskAt = (first: number): TileTask => ({
+  step: { do: 'int8', axis: 0, transpose: { codes, rows: ROWS, first } },
+  dtype: 'float32',
+  rows: TILE,
+  columns: COLUMNS,
+});
+const slot = (): Slot => ({ input: new SharedArrayBuffer(4 * TILE * COLUMNS), output: new SharedArrayBuffer(0) });
 
 const inOne = slot();
 const pool = openPool(weight.byteLength);
@@ -38,7 +43,7 @@ const ways: Record<string, () => Promise<void>> = {
   'wanq, one thread': async () => {
     for (const row of tiles) {
       load(inOne, row);
-      runTile(task, inOne.input, inOne.output);
+      runTile(taskAt(row), inOne.input, inOne.output);
     }
   },
   [`wanq, pool of ${pool.size}`]: async () => {
@@ -47,7 +52,7 @@ const ways: Record<string, () => Promise<void>> = {
       slots.map(async (own) => {
         for (let row = queue.shift(); row !== undefined; row = queue.shift()) {
           load(own, row);
-          await pool.run(task, own);
+          await pool.run(taskAt(row), own);
         }
       }),
     );
@@ -117,12 +122,12 @@ function kernels(): Model {
 async function refuseDifference(): Promise<void> {
   const { transposed, scales } = (await session.run(feeds)) as { transposed: ort.Tensor; scales: ort.Tensor };
   load(inOne, 0);
-  const result = runTile(task, inOne.input, inOne.output);
-  const codes = new Int8Array(inOne.output);
+  const result = runTile(taskAt(0), inOne.input, inOne.output);
+  const ours = new Int8Array(codes);
   const theirs = transposed.data as Int8Array;
   for (let column = 0; column < COLUMNS; column++) {
     for (let row = 0; row < TILE; row++) {
-      const difference = (codes[column * TILE + row] as number) - (theirs[column * ROWS + row] as number);
+      const difference = (ours[column * ROWS + row] as number) - (theirs[column * ROWS + row] as number);
       if (Math.abs(difference) > 1) throw new Error(`code [${row}, ${column}] differs by ${difference}`);
     }
   }

@@ -43,13 +43,13 @@ export function fromHalf(bits: number): number {
 
 let halfTable: Float32Array | undefined;
 
-export function halfToFloat32(bits: Uint16Array, out = new Float32Array(bits.length)): Float32Array {
+export function halfToFloat32(bits: Uint16Array, out: Float32Array = new Float32Array(bits.length)): Float32Array {
   halfTable ??= Float32Array.from({ length: 65536 }, (_, pattern) => fromHalf(pattern));
   for (let i = 0; i < bits.length; i++) out[i] = halfTable[bits[i] as number] as number;
   return out;
 }
 
-export function float32ToHalf(values: Float32Array, out = new Uint16Array(values.length)): Uint16Array {
+export function float32ToHalf(values: Float32Array, out: Uint16Array = new Uint16Array(values.length)): Uint16Array {
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < words.length; i++) {
     const bits = words[i] as number;
@@ -63,7 +63,7 @@ export function float32ToHalf(values: Float32Array, out = new Uint16Array(values
   return out;
 }
 
-export function bfloat16ToFloat32(bits: Uint16Array, out = new Float32Array(bits.length)): Float32Array {
+export function bfloat16ToFloat32(bits: Uint16Array, out: Float32Array = new Float32Array(bits.length)): Float32Array {
   const words = new Uint32Array(out.buffer, out.byteOffset, out.length);
   for (let i = 0; i < bits.length; i++) words[i] = (bits[i] as number) << 16;
   return out;

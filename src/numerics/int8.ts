@@ -29,21 +29,25 @@ export function raiseMaxima(
   axis: 0 | 1,
   maxima: Float32Array,
 ): boolean {
-  let finite = true;
+  // Without its sign bit a float32 orders as its bits do, infinity and NaN above all numbers.
+  const bits = new Int32Array(weight.buffer, weight.byteOffset, weight.length);
+  const largest = new Int32Array(maxima.buffer, maxima.byteOffset, maxima.length);
   for (let row = 0, i = 0; row < rows; row++) {
-    let largest = axis === 0 ? (maxima[row] as number) : 0;
-    for (let column = 0; column < columns; column++, i++) {
-      const magnitude = Math.abs(weight[i] as number);
-      if (!(magnitude < Number.POSITIVE_INFINITY)) finite = false;
-      if (axis === 0) {
-        if (magnitude > largest) largest = magnitude;
-      } else if (magnitude > (maxima[column] as number)) {
-        maxima[column] = magnitude;
+    if (axis === 0) {
+      let most = largest[row] as number;
+      for (const end = i + columns; i < end; i++) {
+        const magnitude = (bits[i] as number) & 0x7fffffff;
+        if (magnitude > most) most = magnitude;
+      }
+      largest[row] = most;
+    } else {
+      for (let column = 0; column < columns; column++, i++) {
+        const magnitude = (bits[i] as number) & 0x7fffffff;
+        if (magnitude > (largest[column] as number)) largest[column] = magnitude;
       }
     }
-    if (axis === 0) maxima[row] = largest;
   }
-  return finite;
+  return maxima.every(Number.isFinite);
 }
 
 /** @returns max|w| / 127 of each channel, as {@link quantizeWeight} defines it */
@@ -61,7 +65,8 @@ const TRANSPOSE_BLOCK = 32;
  * @param axis channel axis
  * @param scales one for each channel
  * @param transposed whether the codes come out as `[columns, rows]`
- * @param codes receives rows x columns codes
+ * @param codes receives the codes
+ * @param stride, first of transposed codes: length of a line of `codes`, and where in it the part's rows begin
  */
 export function quantizeInto(
   weight: Float32Array,
@@ -71,16 +76,18 @@ export function quantizeInto(
   scales: Float32Array,
   transposed: boolean,
   codes: Int8Array,
+  stride: number = rows,
+  first = 0,
 ): void {
   const block = transposed ? TRANSPOSE_BLOCK : columns;
-  const step = transposed ? rows : 1;
+  const step = transposed ? stride : 1;
   for (let top = 0; top < rows; top += TRANSPOSE_BLOCK) {
     const bottom = Math.min(rows, top + TRANSPOSE_BLOCK);
     for (let left = 0; left < columns; left += block) {
       const right = Math.min(columns, left + block);
       for (let row = top; row < bottom; row++) {
         let from = row * columns + left;
-        let to = transposed ? left * rows + row : from;
+        let to = transposed ? left * stride + first + row : from;
         if (axis === 0) {
           const scale = scales[row] as number;
           for (let column = left; column < right; column++, from++, to += step) {

@@ -4,10 +4,10 @@ import { Worker } from 'node:worker_threads';
 import { WanqError } from '../../errors.js';
 import { runTile, type TileResult, type TileTask } from './tile.js';
 
-/** Memory for one tile on its way from file to file. The buffers go to a worker and come back. */
+/** Memory for one tile on its way from file to file, which threads share: nothing is copied or left to the garbage collector. */
 export interface Slot {
-  input: ArrayBuffer;
-  output: ArrayBuffer;
+  readonly input: SharedArrayBuffer;
+  readonly output: SharedArrayBuffer;
 }
 
 /** Runs tile tasks. */
@@ -36,11 +36,6 @@ export interface PoolMessage {
   readonly slot: Slot;
 }
 
-export interface PoolReply {
-  readonly result: TileResult;
-  readonly slot: Slot;
-}
-
 /** Worker threads; tasks go to the one with the least to do. */
 class ThreadPool implements TilePool {
   readonly size: number;
@@ -63,7 +58,6 @@ class ThreadPool implements TilePool {
 }
 
 interface Waiting {
-  readonly slot: Slot;
   resolve(result: TileResult): void;
   reject(error: unknown): void;
 }
@@ -76,12 +70,7 @@ class PoolThread {
 
   constructor(file: string) {
     this.#worker = new Worker(file);
-    this.#worker.on('message', ({ result, slot }: PoolReply) => {
-      const waiting = this.#queue.shift();
-      if (!waiting) return;
-      Object.assign(waiting.slot, slot);
-      waiting.resolve(result);
-    });
+    this.#worker.on('message', (result: TileResult) => this.#queue.shift()?.resolve(result));
     this.#worker.on('error', (cause) => {
       this.#failed = new WanqError('RUNTIME_CRASHED', `a conversion thread failed: ${cause.message}`, { cause });
       for (const { reject } of this.#queue.splice(0)) reject(this.#failed);
@@ -95,9 +84,9 @@ class PoolThread {
   run(task: TileTask, slot: Slot): Promise<TileResult> {
     if (this.#failed) return Promise.reject(this.#failed);
     return new Promise((resolve, reject) => {
-      this.#queue.push({ slot, resolve, reject });
-      const message: PoolMessage = { task, slot: { input: slot.input, output: slot.output } };
-      this.#worker.postMessage(message, [slot.input, slot.output]);
+      this.#queue.push({ resolve, reject });
+      const message: PoolMessage = { task, slot };
+      this.#worker.postMessage(message);
     });
   }
 

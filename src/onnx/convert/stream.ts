@@ -29,8 +29,7 @@ export async function streamWeights(
 ): Promise<void> {
   const converted = jobs.filter(({ form }) => form !== null);
   const pool = openPool(converted.reduce((sum, job) => sum + job.source.byteLength, 0));
-  const slotBytes = Math.max(TILE_BYTES, ...converted.map((job) => 4 * matrixOf(job.source).columns));
-  const stream = new WeightStream(source, target, pool, slotBytes, onRead);
+  const stream = new WeightStream(jobs, source, target, pool, onRead);
   try {
     for (const job of jobs) await stream.start(job);
     await stream.finish();
@@ -46,23 +45,29 @@ class WeightStream {
   readonly #pool: TilePool;
   readonly #onRead: OnRead;
   readonly #slots: Resource<Slot>;
-  readonly #assemblies = new Resource<object>(Array.from({ length: ASSEMBLIES }, () => ({})));
-  readonly #slotBytes: number;
+  /** Memory for transposed codes. */
+  readonly #assemblies: Resource<SharedArrayBuffer>;
   readonly #running = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | undefined;
 
-  constructor(source: TensorSource, file: FileHandle, pool: TilePool, slotBytes: number, onRead: OnRead) {
+  constructor(jobs: readonly Job[], source: TensorSource, file: FileHandle, pool: TilePool, onRead: OnRead) {
     this.#source = source;
     this.#file = file;
     this.#pool = pool;
     this.#onRead = onRead;
-    this.#slotBytes = slotBytes;
+    const slotBytes = Math.max(TILE_BYTES, ...jobs.map((job) => (job.form ? 4 * matrixOf(job.source).columns : 0)));
     // One slot for each thread at work, one waiting for it, and two being read and written.
-    const slots = Array.from({ length: 2 * pool.size + 2 }, () => ({ input: empty, output: empty }));
-    this.#slots = new Resource<Slot>(slots);
+    this.#slots = new Resource(2 * pool.size + 2, () => ({
+      input: new SharedArrayBuffer(slotBytes),
+      output: new SharedArrayBuffer(slotBytes),
+    }));
+    const transposed = jobs.flatMap(({ form, source: { elements } }) =>
+      form && 'axis' in form && form.transposed ? [elements] : [],
+    );
+    this.#assemblies = new Resource(ASSEMBLIES, () => new SharedArrayBuffer(Math.max(0, ...transposed)));
   }
 
-  /** Reads a job's source; conversion and writing may go on when this returns. */
+  /** Starts the reading of a job's source; reads, conversion and writes may go on when this returns. */
   async start(job: Job): Promise<void> {
     if (job.form === null) await this.#copy(job);
     else if ('axis' in job.form) await this.#quantize(job, job.form);
@@ -83,24 +88,20 @@ class WeightStream {
   async #copy({ source, target }: Job): Promise<void> {
     for (let start = 0; start < source.byteLength; start += TILE_BYTES) {
       const length = Math.min(TILE_BYTES, source.byteLength - start);
-      const slot = await this.#read(source, start, length);
-      this.#go(async () => {
+      await this.#withSlot(async (slot) => {
+        await this.#read(slot, source, start, length);
         await writeFully(this.#file, new Uint8Array(slot.input, 0, length), target.offset + start);
-        this.#slots.release(slot);
       });
     }
   }
 
   async #convert(job: Job, form: 'float16' | 'float16-rounded'): Promise<void> {
     const width = job.target.tensor.byteLength / job.source.elements;
-    for await (const tile of this.#tiles(job.source)) {
-      this.#go(async () => {
-        const result = await this.#run(job, { do: form }, tile);
-        const bytes = new Uint8Array(tile.slot.output, 0, result.bytes);
-        await writeFully(this.#file, bytes, job.target.offset + width * tile.row * tile.columns);
-        this.#slots.release(tile.slot);
-      });
-    }
+    await this.#tiles(job, async (tile) => {
+      const { bytes } = await this.#run(job, { do: form }, tile);
+      const converted = new Uint8Array(tile.slot.output, 0, bytes);
+      await writeFully(this.#file, converted, job.target.offset + width * tile.row * tile.columns);
+    });
   }
 
   async #quantize(job: Job, { axis, transposed }: Extract<DerivedForm, { axis: unknown }>): Promise<void> {
@@ -109,82 +110,99 @@ class WeightStream {
     const known = axis === 1 ? weightScales(await this.#columnMaxima(job)) : undefined;
     const scales = known ?? new Float32Array(rows);
     const assembly = transposed ? await this.#assemblies.acquire() : undefined;
-    const codes = assembly && new Uint8Array(job.source.elements);
-    const placed: Promise<void>[] = [];
-    for await (const tile of this.#tiles(job.source, axis === 0)) {
-      const place = async (): Promise<void> => {
-        const step: TileStep = { do: 'int8', axis, transposed, ...(known ? { scales: known } : {}) };
-        const result = await this.#run(job, step, tile);
+    const placed = await this.#tiles(
+      job,
+      async (tile) => {
+        const result = await this.#run(
+          job,
+          {
+            do: 'int8',
+            axis,
+            ...(known ? { scales: known } : {}),
+            ...(assembly ? { transpose: { codes: assembly, rows, first: tile.row } } : {}),
+          },
+          tile,
+        );
         if (result.scales) scales.set(result.scales, tile.row);
-        const bytes = new Uint8Array(tile.slot.output, 0, result.bytes);
-        if (codes) {
-          for (let column = 0; column < columns; column++) {
-            codes.set(bytes.subarray(column * tile.rows, (column + 1) * tile.rows), column * rows + tile.row);
-          }
-        } else {
-          await writeFully(this.#file, bytes, job.target.offset + tile.row * columns);
-        }
-        this.#slots.release(tile.slot);
-      };
-      placed.push(this.#go(place));
-    }
+        if (assembly) return;
+        const codes = new Uint8Array(tile.slot.output, 0, result.bytes);
+        await writeFully(this.#file, codes, job.target.offset + tile.row * columns);
+      },
+      axis === 0,
+    );
     this.#go(async () => {
       await Promise.all(placed);
       if (this.#failure) return;
-      if (codes) await writeFully(this.#file, codes, job.target.offset);
+      if (assembly) {
+        await writeFully(this.#file, new Uint8Array(assembly, 0, rows * columns), job.target.offset);
+        this.#assemblies.release(assembly);
+      }
       if (job.scales) await writeFully(this.#file, asBytes(scales), job.scales.offset);
-      if (assembly) this.#assemblies.release(assembly);
     });
   }
 
   async #columnMaxima(job: Job): Promise<Float32Array> {
     const maxima = new Float32Array(matrixOf(job.source).columns);
-    const parts: Promise<void>[] = [];
-    for await (const tile of this.#tiles(job.source)) {
-      const part = this.#go(async () => {
-        const result = await this.#run(job, { do: 'maxima' }, tile);
-        result.maxima?.forEach((magnitude, column) => {
-          maxima[column] = Math.max(maxima[column] as number, magnitude);
-        });
-        this.#slots.release(tile.slot);
+    const parts = await this.#tiles(job, async (tile) => {
+      const result = await this.#run(job, { do: 'maxima' }, tile);
+      result.maxima?.forEach((magnitude, column) => {
+        maxima[column] = Math.max(maxima[column] as number, magnitude);
       });
-      parts.push(part);
-    }
+    });
     await Promise.all(parts);
     this.#check();
     return maxima;
   }
 
   async #run({ source, form }: Job, step: TileStep, { slot, rows, columns }: Tile): Promise<TileResult> {
-    // The output buffer is made when the first task needs it, so that plain copies do without.
-    if (slot.output.byteLength < this.#slotBytes) slot.output = new ArrayBuffer(this.#slotBytes);
     const result = await this.#pool.run({ step, dtype: source.dtype, rows, columns }, slot);
     if (!result.valid) throw invalidWeight(source, form?.as ?? 'int8');
     return result;
   }
 
-  /** Reads whole rows at a time. @param first whether these bytes are read for the first time */
-  async *#tiles(source: Tensor, first = true): AsyncGenerator<Tile> {
+  /**
+   * Reads whole rows at a time and lets `use` go on by itself with each tile.
+   * @param first whether these bytes are read for the first time
+   * @returns what is still going on
+   */
+  async #tiles({ source }: Job, use: (tile: Tile) => Promise<void>, first = true): Promise<Promise<void>[]> {
     const { rows, columns } = matrixOf(source);
     const rowBytes = source.byteLength / rows;
     const most = Math.max(1, Math.floor(TILE_BYTES / (4 * columns)));
+    const started: Promise<void>[] = [];
     for (let row = 0; row < rows; row += most) {
       const count = Math.min(most, rows - row);
-      const slot = await this.#read(source, row * rowBytes, count * rowBytes, first);
-      yield { slot, row, rows: count, columns };
+      const tile = { row, rows: count, columns };
+      started.push(
+        (
+          await this.#withSlot(async (slot) => {
+            await this.#read(slot, source, row * rowBytes, count * rowBytes, first);
+            await use({ ...tile, slot });
+          })
+        ).done,
+      );
     }
+    return started;
   }
 
-  async #read(source: Tensor, start: number, length: number, first = true): Promise<Slot> {
-    const slot = await this.#slots.acquire();
-    this.#check();
-    if (slot.input.byteLength < this.#slotBytes) slot.input = new ArrayBuffer(this.#slotBytes);
+  async #read(slot: Slot, source: Tensor, start: number, length: number, first = true): Promise<void> {
     await this.#source.readInto(source, start, new Uint8Array(slot.input, 0, length));
     if (first) this.#onRead(length);
-    return slot;
   }
 
-  /** Lets work go on by itself. A failure shows at the next read, which a released resource may be waiting for. */
+  /** Waits for a slot and lets `work` go on with it. Several reads are under way at a time, or the disk would wait for each to be handled. */
+  async #withSlot(work: (slot: Slot) => Promise<void>): Promise<{ readonly done: Promise<void> }> {
+    const slot = await this.#slots.acquire();
+    this.#check();
+    return {
+      done: this.#go(async () => {
+        await work(slot);
+        this.#slots.release(slot);
+      }),
+    };
+  }
+
+  /** Lets work go on by itself. A failure shows at the next step of the reading, which may be waiting for what will not be released. */
   #go(work: () => Promise<void>): Promise<void> {
     const running = work()
       .catch((error) => {
@@ -211,23 +229,27 @@ interface Tile {
   readonly columns: number;
 }
 
-const empty = new ArrayBuffer(0);
-
-/** A fixed number of things that are taken and given back. */
+/** A fixed number of things that are made when they are first needed, taken and given back. */
 class Resource<T extends object> {
-  readonly #free: T[];
+  readonly #make: () => T;
+  readonly #free: T[] = [];
   readonly #waiting: ((item: T) => void)[] = [];
-  readonly #any: T;
+  #left: number;
   #opened = false;
 
-  constructor(items: readonly T[]) {
-    this.#free = [...items];
-    this.#any = items[0] as T;
+  constructor(count: number, make: () => T) {
+    this.#left = count;
+    this.#make = make;
   }
 
   async acquire(): Promise<T> {
-    if (this.#opened) return this.#any;
-    return this.#free.pop() ?? new Promise((resolve) => this.#waiting.push(resolve));
+    const free = this.#free.pop();
+    if (free) return free;
+    if (this.#left > 0 || this.#opened) {
+      this.#left--;
+      return this.#make();
+    }
+    return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   release(item: T): void {
@@ -239,6 +261,6 @@ class Resource<T extends object> {
   /** Lets everyone through, who will find that the work has failed. */
   open(): void {
     this.#opened = true;
-    for (const next of this.#waiting.splice(0)) next(this.#any);
+    for (const next of this.#waiting.splice(0)) next(this.#make());
   }
 }

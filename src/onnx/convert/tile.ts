@@ -7,9 +7,24 @@ import { quantizeInto, quantizeWeight, raiseMaxima, weightScales } from '../../n
 /** What is done to one tile: whole rows of a weight that is read as a matrix. */
 export type TileStep =
   | { readonly do: 'maxima' }
-  /** Without scales, those of the tile itself: right where every row is a channel. */
-  | { readonly do: 'int8'; readonly axis: 0 | 1; readonly transposed: boolean; readonly scales?: Float32Array }
+  | {
+      readonly do: 'int8';
+      readonly axis: 0 | 1;
+      /** Absent: those of the tile itself, which is right where every row is a channel. */
+      readonly scales?: Float32Array;
+      /** Where codes go that are laid out as the transpose. */
+      readonly transpose?: Transpose;
+    }
   | { readonly do: 'float16' | 'float16-rounded' };
+
+/** The transposed codes of a whole weight, and the part that a tile's rows fill. */
+export interface Transpose {
+  readonly codes: SharedArrayBuffer;
+  /** Rows of the weight. */
+  readonly rows: number;
+  /** First row of the tile. */
+  readonly first: number;
+}
 
 export interface TileTask {
   readonly step: TileStep;
@@ -29,8 +44,12 @@ export interface TileResult {
   readonly valid: boolean;
 }
 
-/** Runs one step on one tile. @param output has room for as many bytes as the tile's float32 values */
-export function runTile({ step, dtype, rows, columns }: TileTask, input: ArrayBuffer, output: ArrayBuffer): TileResult {
+/** Runs one step on one tile. @param output has room for as many bytes as the tile's float32 values; transposed codes go elsewhere */
+export function runTile(
+  { step, dtype, rows, columns }: TileTask,
+  input: ArrayBufferLike,
+  output: ArrayBufferLike,
+): TileResult {
   const size = rows * columns;
   const values = floatsOf(dtype, input, size);
   switch (step.do) {
@@ -39,16 +58,16 @@ export function runTile({ step, dtype, rows, columns }: TileTask, input: ArrayBu
       return { bytes: 0, valid: raiseMaxima(values, rows, columns, 1, maxima), maxima };
     }
     case 'int8': {
-      const codes = new Int8Array(output, 0, size);
-      if (step.scales) {
-        quantizeInto(values, rows, columns, step.axis, step.scales, step.transposed, codes);
-        return { bytes: size, valid: true };
-      }
-      const maxima = new Float32Array(rows);
-      const valid = raiseMaxima(values, rows, columns, 0, maxima);
-      const scales = weightScales(maxima);
-      quantizeInto(values, rows, columns, 0, scales, step.transposed, codes);
-      return { bytes: size, valid, scales };
+      const { axis, transpose } = step;
+      const maxima = new Float32Array(step.scales ? 0 : rows);
+      const valid = step.scales !== undefined || raiseMaxima(values, rows, columns, 0, maxima);
+      const scales = step.scales ?? weightScales(maxima);
+      const codes = transpose ? new Int8Array(transpose.codes) : new Int8Array(output, 0, size);
+      quantizeInto(
+        ...([values, rows, columns, axis, scales, transpose !== undefined, codes] as const),
+        ...([transpose?.rows, transpose?.first] as const),
+      );
+      return { bytes: transpose ? 0 : size, valid, ...(step.scales ? {} : { scales }) };
     }
     case 'float16': {
       const halves = float32ToHalf(values, new Uint16Array(output, 0, size));
@@ -104,7 +123,7 @@ function isFinite16(halves: Uint16Array): boolean {
 let decoded = new Float32Array(0);
 
 /** The first `size` values of a buffer; those of narrow types are decoded into memory that the next call uses again. */
-function floatsOf(dtype: DataTypeName, input: ArrayBuffer, size: number): Float32Array {
+function floatsOf(dtype: DataTypeName, input: ArrayBufferLike, size: number): Float32Array {
   if (dtype === 'float32') return new Float32Array(input, 0, size);
   if (decoded.length < size) decoded = new Float32Array(size);
   const words = new Uint16Array(input, 0, size);

@@ -244,7 +244,7 @@ describe('splitGraph', () => {
     });
     expect(subgraphs(whole.graph.nodes[4] as Node)).toHaveLength(2);
     const segments = expectSplit(whole, cutsAt(2, 4));
-    expect(segments[2]).toMatchObject({ feeds: ['z'], takes: ['condition', 'early', 'flag'] });
+    expect(segments[2]).toMatchObject({ feeds: ['z'], takes: ['condition', 'flag', 'early'] });
     expect([...(segments[2]?.graph.initializers.keys() ?? [])]).toEqual(['w']);
     expect(names(segments[2]?.graph.nodes ?? [])).toEqual(['two', 'y']);
     expect(segments[0]?.gives).toEqual(['early']);
