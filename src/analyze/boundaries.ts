@@ -59,8 +59,8 @@ function blockSpans(graph: Graph): { blocks: Span[]; lastBefore: number; firstAf
   }
   const count = blockCount(linears);
   const complete = count > 0 && Array.from({ length: count }, (_, i) => blocks[i]).every((span) => span !== undefined);
-  const ordered = blocks.every((span, i) => i === 0 || span.first > (blocks[i - 1] as Span).last);
-  if (!complete || !ordered) return undefined;
+  const ordered = complete && blocks.every((span, i) => i === 0 || span.first > (blocks[i - 1] as Span).last);
+  if (!ordered) return undefined;
   const { first } = blocks[0] as Span;
   const { last } = blocks.at(-1) as Span;
   if (outside.some((position) => position > first && position < last)) return undefined;
@@ -83,7 +83,9 @@ class Liveness {
       for (const name of valuesRead(node)) lastRead.set(name, i);
     });
     for (const { name } of graph.outputs) lastRead.set(name, graph.nodes.length);
-    const typed = new Set(graph.valueInfo.filter(({ dtype }) => dtype !== null).map(({ name }) => name));
+    const typed = new Set(
+      [...graph.valueInfo, ...graph.outputs].filter(({ dtype }) => dtype !== null).map(({ name }) => name),
+    );
     const positions = new Map(graph.nodes.map((node, i) => [node, i]));
     this.#values = [...index.producers].flatMap(([name, node]) => {
       const read = lastRead.get(name);

@@ -1,8 +1,6 @@
 import { rm } from 'node:fs/promises';
-import { findLinears } from '../analyze/linears.js';
-import { printable, WanqError } from '../errors.js';
-import { fingerprint, type LoadedModel, loadModel } from '../onnx/load.js';
-import type { ObservedValue } from '../passes/observe-activations.js';
+import { WanqError } from '../errors.js';
+import { fingerprint, loadModel } from '../onnx/load.js';
 import { branchesAt, truncatesTimesteps } from '../pipeline/denoise.js';
 import type { VideoSize } from '../pipeline/geometry.js';
 import { PipelineFolder } from '../pipeline/layout.js';
@@ -11,18 +9,14 @@ import { readScheduler } from '../pipeline/schedulers/index.js';
 import type { TextEncoder } from '../pipeline/text-encoder.js';
 import { RuntimeHost } from '../runtime/host.js';
 import { providersFor } from '../runtime/providers.js';
-import { assertWritable, exists, refuseExisting } from '../util/files.js';
+import { assertWritable, refuseExisting } from '../util/files.js';
 import { VERSION } from '../version.js';
-import {
-  type Calibration,
-  type CalibrationIdentity,
-  identityDifferences,
-  readCalibration,
-  writeCalibration,
-} from './file.js';
+import { checkpointPath, readCheckpoint } from './checkpoint.js';
+import { type Calibration, type CalibrationIdentity, writeCalibration } from './file.js';
 import { promptInputs, readEmbeddings, syntheticInputs, type TextInputs } from './inputs.js';
 import { memoryPlan } from './memory.js';
 import { openTransformer } from './observed-transformer.js';
+import { observedValues, tokensPerForward } from './observed-values.js';
 import { CalibrationRun } from './run.js';
 import { promptsOf, type Shard } from './shard.js';
 import { ActivationStatistics } from './statistics.js';
@@ -44,7 +38,7 @@ export interface CalibrateOptions extends VideoSize {
   /** The calibration file to write. A checkpoint lies beside it while the run goes on. */
   readonly output: string;
   readonly buckets: number;
-  /** Tokens sampled a forward for the histograms; `auto` keeps the samples of a forward below 32 MiB. */
+  /** Tokens sampled a forward for the histograms; `auto` keeps the samples of a forward below 16 MiB. */
   readonly tokens: number | 'all' | 'auto';
   /** Runs a part of the prompts; {@link mergeCalibrations} joins the parts. */
   readonly shard?: Shard | undefined;
@@ -86,8 +80,6 @@ export interface CalibrationSummary {
   /** Whether the graph cuts the scheduler's timesteps down to integers. */
   readonly truncatedTimesteps: boolean;
 }
-
-const SAMPLE_BUDGET_BYTES = 32 * 2 ** 20;
 
 /**
  * Runs the transformer along the real sampling chain and gathers statistics of every linear's input.
@@ -155,7 +147,7 @@ async function calibrateOver(
       tokens,
     };
     const checkpoint = checkpointPath(options.output);
-    const resumed = await resume(checkpoint, identity, shard);
+    const resumed = await readCheckpoint(checkpoint, identity, shard);
     const done = [...(resumed?.done ?? [])];
     const left = own.filter((index) => !done.includes(index));
     const activations =
@@ -224,50 +216,4 @@ async function calibrateOver(
   } finally {
     await loaded.close();
   }
-}
-
-/** Where the state of an unfinished run lies. */
-export function checkpointPath(output: string): string {
-  return `${output}.partial`;
-}
-
-/** One value for each distinct input of a MatMul or Gemm; q, k and v share theirs. Conv inputs have no token rows to sample. */
-function observedValues(loaded: LoadedModel): ObservedValue[] {
-  const values = new Map<string, ObservedValue>();
-  for (const { kind, activation, inFeatures, computeType } of findLinears(loaded.model.graph)) {
-    if (kind === 'Conv') continue;
-    values.set(activation, { value: activation, channels: inFeatures, dtype: computeType });
-  }
-  if (values.size === 0) {
-    throw new WanqError('MODEL_UNSUPPORTED', `${printable(loaded.path)} has no MatMul or Gemm with a constant weight`, {
-      hint: 'wanq quantizes linear layers; is this the transformer?',
-    });
-  }
-  return [...values.values()];
-}
-
-function tokensPerForward(tokens: CalibrateOptions['tokens'], observed: readonly ObservedValue[]): number | 'all' {
-  if (tokens !== 'auto') return tokens;
-  const bytesPerToken = observed.reduce((sum, { channels }) => sum + 4 * channels, 0);
-  return Math.max(1, Math.floor(SAMPLE_BUDGET_BYTES / bytesPerToken));
-}
-
-async function resume(
-  checkpoint: string,
-  identity: CalibrationIdentity,
-  shard: Shard | null,
-): Promise<Calibration | undefined> {
-  if (!(await exists(checkpoint))) return undefined;
-  const hint = 'remove it to start afresh';
-  const found = await readCalibration(checkpoint).catch((error: WanqError) => {
-    throw new WanqError(error.code ?? 'CALIBRATION_INVALID', error.message, { cause: error, hint });
-  });
-  const differs: string[] = identityDifferences(found.identity, identity);
-  if (JSON.stringify(found.shard) !== JSON.stringify(shard)) differs.push('shard');
-  if (differs.length === 0) return found;
-  throw new WanqError(
-    'CALIBRATION_MISMATCH',
-    `${printable(checkpoint)} is the checkpoint of another run (it differs in ${differs.join(', ')})`,
-    { hint: 'repeat that run to finish it, remove the file, or name another output' },
-  );
 }

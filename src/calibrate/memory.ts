@@ -23,24 +23,27 @@ interface ForwardShape {
 /** Resident set of a child process that holds onnxruntime and no model, bytes. */
 const RUNTIME_BASE = 150e6;
 
+/** Copies of a forward's samples on their way to the statistics: in the runtime, in the pipe between the processes, and as garbage of either. */
+const SAMPLE_COPIES = 10;
+
 /** Allocator slack and small tensors of a forward, bytes. */
-const FORWARD_BASE = 100e6;
+const FORWARD_BASE = 200e6;
 
 /**
  * Activations of one forward on the CPU provider, bytes. An exported graph computes attention as two products with a softmax between, so
- * the scores stand in memory: three copies of them and of the widest activation cover what was measured from 256 to 4,096 tokens at the
+ * the scores stand in memory: three copies of them and five of the widest activation cover what was measured from 256 to 2,304 tokens at the
  * 5B's widths (`bench/calibrate.ts` prints estimate and peak side by side).
  */
 function activationBytes({ tokens, textTokens, heads }: ForwardShape, linears: readonly Linear[]): number {
   const widest = Math.max(0, ...linears.map(({ outFeatures }) => outFeatures));
   const scores = 4 * heads * tokens * Math.max(tokens, textTokens);
-  return 3 * scores + 3 * 4 * tokens * widest + FORWARD_BASE;
+  return 3 * scores + 5 * 4 * tokens * widest + FORWARD_BASE;
 }
 
-/** Statistics of all activations, and the samples of two forwards on their way, bytes. */
+/** Statistics of all activations, and the samples of a forward on their way, bytes. */
 function statisticsBytes(channels: readonly number[], slices: number, sampleBytes: number): number {
   const each = channels.length * STATISTICS_BYTES_PER_SLICE + 8 * sum(channels);
-  return each * slices + 4 * sampleBytes;
+  return each * slices + SAMPLE_COPIES * sampleBytes;
 }
 
 /** Bytes of the initializers that the nodes of each part of a graph read; a part ends at each cut. */
@@ -97,7 +100,8 @@ export function planMemory(
   let most = segment;
   for (const [i, cut] of boundaries.entries()) {
     const next = parts[i + 1] as number;
-    if (fixed + segment + next > allowed) {
+    // Where nothing stands before the first block, the cut before it would leave an empty segment.
+    if (cut.position > 0 && fixed + segment + next > allowed) {
       cuts.push(cut);
       segment = 0;
     }

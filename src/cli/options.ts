@@ -39,7 +39,7 @@ export function byteCount(text: string): number {
   const [, count = '', unit = ''] = text.trim().match(/^(\d+(?:\.\d+)?)\s*([kmg]?i?)b?$/i) ?? [];
   const factor = UNITS[unit.toLowerCase()];
   const bytes = Math.floor(Number(count) * (factor ?? 0));
-  if (count === '' || factor === undefined || bytes < 1)
+  if (count === '' || factor === undefined || bytes < 1 || !Number.isSafeInteger(bytes))
     throw new InvalidArgumentError('Give a size such as 8GB or 7.5GiB.');
   return bytes;
 }

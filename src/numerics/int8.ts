@@ -20,7 +20,7 @@ export interface QuantizedWeight {
  * @param weight `[rows, columns]`, row-major; rows may be a part of a larger weight's
  * @param axis channel axis: 0 = a channel is a row, 1 = a channel is a column
  * @param maxima one for each channel; raised where the part holds more
- * @returns whether every value is finite
+ * @returns whether every value seen so far is finite
  */
 export function raiseMaxima(
   weight: Float32Array,

@@ -1,4 +1,4 @@
-import { WanqError } from '../errors.js';
+import { printable, WanqError } from '../errors.js';
 import type { Tensor } from '../ir/tensor.js';
 import { loadModel } from './load.js';
 
@@ -21,7 +21,7 @@ export async function checkSaved(file: string): Promise<void> {
       if (tensor?.dtype !== 'float32') continue;
       const values = new Float32Array((await loaded.read(tensor)).slice().buffer);
       if (values.every((scale) => scale > 0 && scale < Number.POSITIVE_INFINITY)) continue;
-      throw new WanqError('MODEL_INVALID', `${file}: scale "${name}" is not positive and finite`);
+      throw new WanqError('MODEL_INVALID', `${printable(file)}: scale "${printable(name)}" is not positive and finite`);
     }
   } finally {
     await loaded.close();
@@ -40,6 +40,9 @@ async function refuseOverlaps(
     const next = places[i + 1];
     const end = next?.location === place.location ? next.offset : await sizeOf(place.location);
     if (place.offset + place.length <= end) continue;
-    throw new WanqError('EXTERNAL_DATA_INVALID', `${file}: tensor "${place.name}" runs into what follows it`);
+    throw new WanqError(
+      'EXTERNAL_DATA_INVALID',
+      `${printable(file)}: tensor "${printable(place.name)}" runs into what follows it`,
+    );
   }
 }

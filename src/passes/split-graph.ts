@@ -23,7 +23,7 @@ export interface Segment {
  */
 export function splitGraph({ graph }: Model, cuts: readonly Boundary[]): Segment[] {
   const { producers } = indexGraph(graph);
-  const types = new Map(graph.valueInfo.map((value) => [value.name, value]));
+  const types = new Map([...graph.valueInfo, ...graph.outputs].map((value) => [value.name, value]));
   const graphOutputs = new Set(graph.outputs.map(({ name }) => name));
   const ends = [...cuts.map(({ position }) => position), graph.nodes.length];
   const readLater = ends.map(() => new Set<string>());

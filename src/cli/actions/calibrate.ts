@@ -1,4 +1,5 @@
-import { type CalibrateOptions, calibrate, checkpointPath } from '../../calibrate/calibrate.js';
+import { type CalibrateOptions, calibrate } from '../../calibrate/calibrate.js';
+import { checkpointPath } from '../../calibrate/checkpoint.js';
 import { printable } from '../../errors.js';
 import { readPrompts } from '../../pipeline/prompts.js';
 import { formatBytes } from '../../report/format.js';

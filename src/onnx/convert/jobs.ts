@@ -38,7 +38,9 @@ export function planJobs(tensors: readonly Tensor[]): { jobs: Job[]; dataBytes: 
     const isScales = form.as === 'int8-scales';
     const channel = 'axis' in form ? `${form.axis}\0${form.transposed}` : '';
     const key = `${isScales ? 'int8' : form.as}\0${channel}\0${source.name}`;
-    const group = groups.get(key) ?? { source, form: isScales ? { ...form, as: 'int8' as const } : form };
+    const known = groups.get(key);
+    if (isScales ? known?.scales : known?.target) throw new Error(`${source.name} is derived twice the same way`);
+    const group = known ?? { source, form: isScales ? { ...form, as: 'int8' as const } : form };
     groups.set(key, { ...group, ...(isScales ? { scales: tensor } : { target: tensor }) });
   }
   let end = 0;

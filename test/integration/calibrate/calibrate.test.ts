@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type CalibrateOptions, calibrate, checkpointPath } from '../../../src/calibrate/calibrate.js';
+import { type CalibrateOptions, calibrate } from '../../../src/calibrate/calibrate.js';
+import { checkpointPath } from '../../../src/calibrate/checkpoint.js';
 import { type Calibration, readCalibration } from '../../../src/calibrate/file.js';
 import type { ActivationStatistics } from '../../../src/calibrate/statistics.js';
 import { randn } from '../../../src/numerics/rng.js';

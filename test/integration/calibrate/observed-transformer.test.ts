@@ -1,11 +1,11 @@
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { blockBoundaries } from '../../../src/analyze/boundaries.js';
-import { findLinears } from '../../../src/analyze/linears.js';
 import { type Observation, openTransformer } from '../../../src/calibrate/observed-transformer.js';
+import { observedValues } from '../../../src/calibrate/observed-values.js';
 import { randn } from '../../../src/numerics/rng.js';
 import { loadModel } from '../../../src/onnx/load.js';
-import { JITTER_INPUT, type ObservedValue } from '../../../src/passes/observe-activations.js';
+import { JITTER_INPUT } from '../../../src/passes/observe-activations.js';
 import { transformerSignature } from '../../../src/pipeline/signature.js';
 import type { HostTensor } from '../../../src/runtime/tensor.js';
 import { MICRO_PIPELINE } from '../../helpers/fixtures.js';
@@ -16,16 +16,7 @@ const shape = { channels: 12, frames: 2, height: 6, width: 4 };
 const host = sharedHost();
 const loaded = await loadModel(path.join(MICRO_PIPELINE, 'transformer', 'model.onnx'));
 const boundaries = blockBoundaries(loaded.model.graph);
-const values = [
-  ...new Map(
-    findLinears(loaded.model.graph)
-      .filter(({ kind }) => kind !== 'Conv')
-      .map(({ activation, inFeatures, computeType }): [string, ObservedValue] => [
-        activation,
-        { value: activation, channels: inFeatures, dtype: computeType },
-      ]),
-  ).values(),
-];
+const values = observedValues(loaded);
 const jitter: HostTensor = { dtype: 'float64', dims: [TOKENS], data: new Float64Array(TOKENS).fill(0.4) };
 const calls = [1, 2].map((seed) => ({
   input: {

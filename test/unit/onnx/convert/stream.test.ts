@@ -5,7 +5,7 @@ import type { DataTypeName } from '../../../../src/ir/dtype.js';
 import { asBytes, type DerivedForm, Tensor, type TensorSource } from '../../../../src/ir/tensor.js';
 import { type Job, type Placed, planJobs } from '../../../../src/onnx/convert/jobs.js';
 import { streamWeights, TILE_BYTES } from '../../../../src/onnx/convert/stream.js';
-import { readFully } from '../../../../src/util/files.js';
+import { fillFully, readFully, writeFully } from '../../../../src/util/files.js';
 import { memory, read } from '../../../helpers/source.js';
 import { expectRejection } from '../../helpers/errors.js';
 import { temporaryFolder } from '../../helpers/temporary.js';
@@ -116,9 +116,15 @@ describe('streamWeights on one thread writes what deriving the whole gives:', ()
 });
 
 describe('streamWeights in threads', () => {
-  it('writes what deriving the whole gives, of all forms at once, and reports every source once', async () => {
+  it('writes what deriving the whole gives, of all forms of a weight in a file, and reports every source once', async () => {
+    const weights = await emptyFile();
+    await writeFully(weights, asBytes(VALUES), 0);
+    const source: TensorSource = {
+      read: memory.read,
+      readInto: (_, start, target) => fillFully(weights, start, target),
+    };
     const tensors = Object.values(FORMS).flatMap((forms) => written(WEIGHT, forms));
-    const { file, jobs, dataBytes, reads } = await stream(tensors);
+    const { file, jobs, dataBytes, reads } = await stream(tensors, source);
     await expectWritten(file, jobs);
     expect((await file.stat()).size).toBe(dataBytes);
     expect(jobs).toHaveLength(7);

@@ -55,18 +55,38 @@ describe.each(STORED)('runTile on a tile of $dtype', (stored) => {
     expect({ maxima: [...(maxima ?? [])], valid, bytes }).toEqual({ maxima: expected, valid: true, bytes: 0 });
   });
 
-  it.each([false, true])('quantizes rows by scales of their own, transposed: %s', (transposed) => {
-    const result = run({ do: 'int8', axis: 0, transposed }, stored);
-    const expected = quantizeWeight(values, ROWS, COLUMNS, 0, transposed);
+  it('quantizes rows by scales of their own', () => {
+    const result = run({ do: 'int8', axis: 0 }, stored);
+    const expected = quantizeWeight(values, ROWS, COLUMNS, 0);
     expect(result).toMatchObject({ valid: true, scales: expected.scales, bytes: VALUES.length });
     expect(new Int8Array(result.output, 0, VALUES.length)).toEqual(expected.values);
   });
 
-  it.each([false, true])('quantizes columns by given scales, transposed: %s', (transposed) => {
-    const { scales, values: codes } = quantizeWeight(values, ROWS, COLUMNS, 1, transposed);
-    const result = run({ do: 'int8', axis: 1, transposed, scales }, stored);
+  it('quantizes columns by given scales', () => {
+    const { scales, values: codes } = quantizeWeight(values, ROWS, COLUMNS, 1);
+    const result = run({ do: 'int8', axis: 1, scales }, stored);
     expect(result).toMatchObject({ valid: true, bytes: VALUES.length });
+    expect(result.scales).toBeUndefined();
     expect(new Int8Array(result.output, 0, VALUES.length)).toEqual(codes);
+  });
+
+  it.each<0 | 1>([0, 1])('puts transposed codes where its rows stand in the whole weight, axis %i', (axis) => {
+    const [before, after] = [2, 5];
+    const rows = before + ROWS + after;
+    const codes = new SharedArrayBuffer(rows * COLUMNS);
+    const expected = quantizeWeight(values, ROWS, COLUMNS, axis, true);
+    const scales = axis === 1 ? { scales: expected.scales } : {};
+    const result = run({ do: 'int8', axis, ...scales, transpose: { codes, rows, first: before } }, stored);
+    expect(result).toMatchObject({ valid: true, bytes: 0 });
+    expect(result.scales).toEqual(axis === 0 ? expected.scales : undefined);
+    for (let column = 0; column < COLUMNS; column++) {
+      expect([...new Int8Array(codes, column * rows, rows)]).toEqual([
+        ...[0, 0],
+        ...expected.values.subarray(column * ROWS, (column + 1) * ROWS),
+        ...[0, 0, 0, 0, 0],
+      ]);
+    }
+    expect(new Uint8Array(result.output).every((byte) => byte === 0)).toBe(true);
   });
 
   it('gives the nearest float16 values', () => {
@@ -81,12 +101,12 @@ describe.each(STORED)('runTile on a tile of $dtype', (stored) => {
     expect(new Float32Array(result.output, 0, VALUES.length)).toEqual(halfToFloat32(float32ToHalf(values)));
   });
 
-  it.each<TileStep>([
-    { do: 'maxima' },
-    { do: 'int8', axis: 0, transposed: false },
-    { do: 'float16' },
-    { do: 'float16-rounded' },
-  ])('writes nothing past its end: $do', (step) => {
+  it.each<{ step: TileStep }>([
+    { step: { do: 'maxima' } },
+    { step: { do: 'int8', axis: 0 } },
+    { step: { do: 'float16' } },
+    { step: { do: 'float16-rounded' } },
+  ])('writes nothing past its end: $step.do', ({ step }) => {
     const { output, bytes } = run(step, stored);
     expect(new Uint8Array(output, bytes).every((byte) => byte === 0)).toBe(true);
   });
@@ -97,9 +117,7 @@ describe('runTile on one tile after another', () => {
     const large = { dtype: 'float16', words: new Uint16Array(600).fill(0x7bff) } as const;
     run({ do: 'maxima' }, large, 20, 30);
     const small = STORED[1] as Stored;
-    expect(run({ do: 'int8', axis: 0, transposed: false }, small).scales).toEqual(
-      quantizeWeight(small.values, ROWS, COLUMNS, 0).scales,
-    );
+    expect(run({ do: 'int8', axis: 0 }, small).scales).toEqual(quantizeWeight(small.values, ROWS, COLUMNS, 0).scales);
   });
 
   it('gives maxima and scales that a later tile does not change', () => {
@@ -132,8 +150,9 @@ describe('runTile calls a tile invalid', () => {
     ['infinity in bfloat16', one('bfloat16', BFLOAT_INFINITY)],
   ])('that holds %s', (_, tile) => {
     expect(run({ do: 'maxima' }, tile, 1, 2).valid).toBe(false);
-    expect(run({ do: 'int8', axis: 0, transposed: false }, tile, 1, 2).valid).toBe(false);
-    expect(run({ do: 'int8', axis: 0, transposed: true }, tile, 1, 2).valid).toBe(false);
+    const transpose = { codes: new SharedArrayBuffer(2), rows: 1, first: 0 };
+    expect(run({ do: 'int8', axis: 0 }, tile, 1, 2).valid).toBe(false);
+    expect(run({ do: 'int8', axis: 0, transpose }, tile, 1, 2).valid).toBe(false);
     expect(run({ do: 'float16' }, tile, 1, 2).valid).toBe(false);
   });
 
@@ -159,18 +178,22 @@ describe('derive', () => {
   it.each(STORED)('gives what a tile of the whole gives, of $dtype', (stored) => {
     const source = tensorOf(stored, [ROWS, COLUMNS]);
     const bytes = asBytes(stored.words);
+    const byRow = run({ do: 'int8', axis: 0 }, stored);
+    const scales = weightScales(run({ do: 'maxima' }, stored).maxima as Float32Array);
+    const byColumn = run({ do: 'int8', axis: 1, scales }, stored);
+    expect(derive(source, bytes, { as: 'int8', axis: 0, transposed: false })).toEqual(bytesOf(byRow));
+    expect(derive(source, bytes, { as: 'int8', axis: 1, transposed: false })).toEqual(bytesOf(byColumn));
     for (const transposed of [false, true]) {
-      const step: TileStep = { do: 'int8', axis: 0, transposed };
-      const tile = run(step, stored);
-      expect(derive(source, bytes, { as: 'int8', axis: 0, transposed })).toEqual(bytesOf(tile));
       expect(derive(source, bytes, { as: 'int8-scales', axis: 0, transposed })).toEqual(
-        asBytes(tile.scales as Float32Array),
+        asBytes(byRow.scales as Float32Array),
       );
-      const scales = weightScales(run({ do: 'maxima' }, stored).maxima as Float32Array);
       expect(derive(source, bytes, { as: 'int8-scales', axis: 1, transposed })).toEqual(asBytes(scales));
-      expect(derive(source, bytes, { as: 'int8', axis: 1, transposed })).toEqual(
-        bytesOf(run({ do: 'int8', axis: 1, transposed, scales }, stored)),
-      );
+    }
+    for (const axis of [0, 1] as const) {
+      const codes = new SharedArrayBuffer(VALUES.length);
+      const given = axis === 1 ? { scales } : {};
+      run({ do: 'int8', axis, ...given, transpose: { codes, rows: ROWS, first: 0 } }, stored);
+      expect(derive(source, bytes, { as: 'int8', axis, transposed: true })).toEqual(new Uint8Array(codes).slice());
     }
     for (const as of ['float16', 'float16-rounded'] as const) {
       expect(derive(source, bytes, { as })).toEqual(bytesOf(run({ do: as }, stored)));
