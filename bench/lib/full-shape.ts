@@ -2,8 +2,11 @@ import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { blockBoundaries } from '../../src/analyze/boundaries.js';
-import type { Model } from '../../src/ir/graph.js';
+import { findLinears } from '../../src/analyze/linears.js';
+import { blockOf } from '../../src/analyze/roles.js';
+import type { Model, Node } from '../../src/ir/graph.js';
 import { asBytes, Tensor } from '../../src/ir/tensor.js';
+import { indexGraph } from '../../src/ir/traverse.js';
 import { float32ToHalf } from '../../src/numerics/half.js';
 import { deriveSeed, randn } from '../../src/numerics/rng.js';
 import { decodeModel, encodeModel } from '../../src/onnx/codec.js';
@@ -55,19 +58,36 @@ export async function makeFullShape(
 export function keepBlocks(model: Model, count: number): void {
   const { graph } = model;
   const cuts = blockBoundaries(graph);
-  const last = cuts.length - 1;
-  if (!(count >= 1 && count <= last)) throw new Error(`the graph has ${last} blocks: keep 1 to ${last}`);
-  if (count === last) return;
-  const kept = hiddenStates(count);
-  const dropped = hiddenStates(last);
-  const [from, to] = [cuts[count]?.position as number, cuts[last]?.position as number];
-  const tail = graph.nodes.slice(to);
-  for (const node of tail) node.inputs = node.inputs.map((name) => (name === dropped ? kept : name));
-  graph.nodes = [...graph.nodes.slice(0, from), ...tail];
+  const blocks = cuts.length - 1;
+  if (!Number.isInteger(count) || count < 1 || count > blocks) {
+    throw new Error(`the graph has ${blocks} blocks: keep 1 to ${blocks}`);
+  }
+  if (count === blocks) return;
+  const { producers } = indexGraph(graph);
+  const lastLinear = new Map<number, number>();
+  for (const { role, node } of findLinears(graph)) {
+    const block = blockOf(role);
+    if (block !== undefined) lastLinear.set(block, graph.nodes.indexOf(node));
+  }
+  // The narrowest place after the last block lies behind the output norm. All blocks are built alike, so the last one's hidden states come as
+  // many nodes after its last linear as the first one's do.
+  const distance = positionOf(ownValue(1)) - (lastLinear.get(0) as number);
+  const [kept, dropped] = [count - 1, blocks - 1].map((block) => (lastLinear.get(block) as number) + distance);
+  const [from, to] = [graph.nodes[kept as number], graph.nodes[dropped as number]];
+  if (!from || !to || from.opType !== to.opType) throw new Error('the blocks are not built alike');
+  const tail = graph.nodes.slice((dropped as number) + 1);
+  for (const node of tail) {
+    node.inputs = node.inputs.map((name) => (name === to.outputs[0] ? (from.outputs[0] as string) : name));
+  }
+  graph.nodes = [...graph.nodes.slice(0, (kept as number) + 1), ...tail];
   removeUnused.run(model);
 
+  function positionOf(value: string): number {
+    return graph.nodes.indexOf(producers.get(value) as Node);
+  }
+
   /** The one value that a block makes for its successor alone. */
-  function hiddenStates(cut: number): string {
+  function ownValue(cut: number): string {
     const shared = new Set([...(cuts[cut - 1]?.crossing ?? []), ...(cuts[cut + 1]?.crossing ?? [])]);
     const own = (cuts[cut]?.crossing ?? []).filter((name) => !shared.has(name));
     if (own.length !== 1) throw new Error(`cannot tell the hidden states after block ${cut - 1}: ${own.join(', ')}`);
