@@ -26,6 +26,9 @@ const RUNTIME_BASE = 150e6;
 /** Copies of a forward's samples on their way to the statistics: in the runtime, in the pipe between the processes, and as garbage of either. */
 const SAMPLE_COPIES = 10;
 
+/** A graph file's bytes while it is cut, encoded, sent and loaded. */
+const GRAPH_COPIES = 8;
+
 /** Allocator slack and small tensors of a forward, bytes. */
 const FORWARD_BASE = 200e6;
 
@@ -39,6 +42,12 @@ function activationBytes({ tokens, textTokens, heads }: ForwardShape, linears: r
   const scores = 4 * heads * tokens * Math.max(tokens, textTokens);
   return 3 * scores + 5 * 4 * tokens * widest + FORWARD_BASE;
 }
+
+/**
+ * What stays of each block until the end of a run, in hidden states: onnxruntime computes what depends on shapes and text alone ahead of the
+ * blocks that read it, and its arena does not give back. 6 to 16 were measured at the 5B's widths.
+ */
+const RETAINED_HIDDEN_STATES = 16;
 
 /** Statistics of all activations, and the samples of a forward on their way, bytes. */
 function statisticsBytes(channels: readonly number[], slices: number, sampleBytes: number): number {
@@ -61,7 +70,7 @@ function weightsByPart(graph: Graph, cuts: readonly Boundary[]): number[] {
 export interface MemoryNeeds {
   /** All but the weights: both processes, statistics, activations. */
   readonly fixed: number;
-  /** Weights of each part between the cuts. */
+  /** Weights of each part between the cuts, and what the blocks in it keep. */
   readonly parts: readonly number[];
 }
 
@@ -91,7 +100,7 @@ export function planMemory(
     const what = boundaries.length > 0 ? 'block by block' : 'in one piece (its blocks cannot be cut apart)';
     throw new WanqError(
       'NO_MEMORY',
-      `calibrating at this size needs about ${megabytes(fixed + largest)}, run ${what}: ${megabytes(fixed)} for activations and statistics, ${megabytes(largest)} for weights`,
+      `calibrating at this size needs about ${megabytes(fixed + largest)}, run ${what}: ${megabytes(fixed)} for activations and statistics, ${megabytes(largest)} for weights and what a block keeps`,
       { hint: `give --max-memory that much, or a smaller --height, --width or --frames` },
     );
   }
@@ -128,7 +137,7 @@ export function memoryPlan(
   const channels = values.map((value) => value.channels);
   const sampled = tokens === 'all' ? videoTokens : Math.min(tokens, videoTokens);
   const branches = branchesAt(options.guidance).length;
-  const processes = process.memoryUsage().rss + RUNTIME_BASE;
+  const processes = process.memoryUsage().rss + RUNTIME_BASE + GRAPH_COPIES * loaded.bytes.byteLength;
   const statistics = statisticsBytes(channels, branches * options.buckets, 4 * sampled * sum(channels));
   // A configuration that does not name the heads is read as diffusers' default for Wan, 128 channels a head.
   const width = Math.max(
@@ -139,7 +148,11 @@ export function memoryPlan(
   const activations = activationBytes({ tokens: videoTokens, textTokens: inputs.length, heads }, linears);
   refuseTextEncoder(inputs.encoder, processes, options.maxMemory);
   const boundaries = blockBoundaries(graph);
-  const needs = { fixed: processes + statistics + activations, parts: weightsByPart(graph, boundaries) };
+  const kept = RETAINED_HIDDEN_STATES * 4 * videoTokens * width;
+  const parts = weightsByPart(graph, boundaries).map((bytes, part, all) =>
+    part > 0 && part < all.length - 1 ? bytes + kept : bytes,
+  );
+  const needs = { fixed: processes + statistics + activations, parts };
   return planMemory(needs, boundaries, options.maxMemory);
 }
 

@@ -49,7 +49,7 @@ export interface ObservedSource {
 }
 
 /**
- * Opens a transformer for calibration on the first provider that takes it.
+ * Opens a transformer for calibration on the first provider that takes it. Changes the loaded model.
  *
  * @param cuts where to run it in segments on the CPU; none: whole
  * @throws WanqError PROVIDER_UNAVAILABLE, RUNTIME_FAILED
@@ -62,16 +62,18 @@ export async function openTransformer(
 ): Promise<ObservedTransformer> {
   const others = providers.filter((provider) => provider !== 'cpu');
   const folder = dataFolder(source.loaded.path);
-  const fresh = (): ObservedModel => ({ ...source, folder, model: decodeModel(source.loaded.bytes) });
+  const { model, bytes } = source.loaded;
   if (others.length > 0) {
     try {
-      return await openWhole(host, fresh(), { providers: others });
+      // On a copy: the observers of the CPU's segments are others.
+      return await openWhole(host, { ...source, folder, model: decodeModel(bytes) }, { providers: others });
     } catch (error) {
       if (others.length === providers.length || !(error instanceof WanqError) || error.code === 'RUNTIME_CRASHED')
         throw error;
     }
   }
-  return cuts.length > 0 ? openSegments(host, fresh(), cuts) : openWhole(host, fresh(), { providers: ['cpu'] });
+  const observed = { ...source, folder, model };
+  return cuts.length > 0 ? openSegments(host, observed, cuts) : openWhole(host, observed, { providers: ['cpu'] });
 }
 
 interface ObservedModel extends Omit<ObservedSource, 'loaded'> {

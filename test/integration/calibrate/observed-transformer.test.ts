@@ -14,7 +14,8 @@ import { sharedHost } from '../support/environment.js';
 const TOKENS = 7;
 const shape = { channels: 12, frames: 2, height: 6, width: 4 };
 const host = sharedHost();
-const loaded = await loadModel(path.join(MICRO_PIPELINE, 'transformer', 'model.onnx'));
+const load = () => loadModel(path.join(MICRO_PIPELINE, 'transformer', 'model.onnx'));
+const loaded = await load();
 const boundaries = blockBoundaries(loaded.model.graph);
 const values = observedValues(loaded);
 const jitter: HostTensor = { dtype: 'float64', dims: [TOKENS], data: new Float64Array(TOKENS).fill(0.4) };
@@ -31,7 +32,7 @@ const calls = [1, 2].map((seed) => ({
 /** All that one step of a transformer shows, by call and activation. */
 async function step(cuts: typeof boundaries) {
   const face = { signature: transformerSignature(loaded.model.graph, loaded.path), patch: [2, 2] as const };
-  const transformer = await openTransformer(host, { loaded, face, values, tokens: TOKENS }, ['cpu'], cuts);
+  const transformer = await openTransformer(host, { loaded: await load(), face, values, tokens: TOKENS }, ['cpu'], cuts);
   const seen = new Map<string, Observation>();
   const velocities = await transformer.run(calls, (call, activation, observation) => {
     seen.set(`${call}/${activation}`, observation);
