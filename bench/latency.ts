@@ -7,53 +7,30 @@
  *
  * The peer needs Python with onnx, onnxruntime and safetensors (PYTHON=path/to/python); without it only FP32 and wanq are timed.
  */
-import { spawnSync } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { findLinears } from '../src/analyze/linears.js';
 import { calibrate } from '../src/calibrate/calibrate.js';
-import { syntheticInputs } from '../src/calibrate/inputs.js';
-import { randn } from '../src/numerics/rng.js';
 import { loadGraph } from '../src/onnx/load.js';
-import { transformerFeeds } from '../src/pipeline/denoise.js';
-import { latentElements } from '../src/pipeline/geometry.js';
-import { PipelineFolder } from '../src/pipeline/layout.js';
-import { describePipeline } from '../src/pipeline/open.js';
 import { quantize } from '../src/quantize/quantize.js';
-import { decide, SCHEMES, type Scheme } from '../src/quantize/scheme.js';
+import { SCHEMES } from '../src/quantize/scheme.js';
 import { RuntimeHost } from '../src/runtime/host.js';
-import type { HostTensor } from '../src/runtime/tensor.js';
-import { type SafeTensor, writeSafetensors } from '../src/util/safetensors.js';
 import { makeFullShape } from './lib/full-shape.js';
-import { median } from './lib/measure.js';
-import { ROOT } from './lib/paths.js';
+import { measure, median } from './lib/measure.js';
+import { hasPeer, nodesOf, oneForward, peerCommand } from './lib/peer.js';
 import { type Row, report } from './lib/report.js';
 
 const { values } = parseArgs({ options: { model: { type: 'string' }, runs: { type: 'string', default: '5' } } });
-const python = process.env.PYTHON ?? 'python3';
 const size = { frames: 13, height: 512, width: 512 };
 const INTEGER_KERNELS = ['MatMulIntegerToFloat', 'QLinearMatMul', 'MatMulInteger', 'DynamicQuantizeMatMul'];
 
 const work = await mkdtemp(path.join(tmpdir(), 'wanq-bench-'));
 try {
   const pipeline = values.model ?? (await makeFullShape('2-blocks-fp32', path.join(work, 'model'))).folder;
-  const folder = await PipelineFolder.open(pipeline);
-  const face = await describePipeline(folder, size);
-  const feeds = transformerFeeds(face, {
-    shape: face.latents,
-    latents: randn(1, latentElements(face.latents)),
-    timestep: 500,
-    text: await syntheticInputs(1, 0, face.signature).cond(0),
-  });
-  const model = folder.modelPath('transformer');
-  const feedsFile = path.join(work, 'feeds.safetensors');
-  const tensors = new Map(Object.entries(feeds).map(([name, tensor]) => [name, safeTensor(tensor)]));
-  await writeSafetensors(feedsFile, { metadata: {}, tensors });
-  const modules = 'import onnx, onnxruntime, safetensors';
-  const hasPeer = spawnSync(python, ['-c', modules], { stdio: 'ignore' }).status === 0;
-  if (!hasPeer) console.error(`skipped the peer: ${python} cannot ${modules}`);
+  const model = path.join(pipeline, 'transformer', 'model.onnx');
+  const feeds = await oneForward(pipeline, size);
+  const withPeer = hasPeer();
   const calibration = path.join(work, 'calibration.safetensors');
   const sampling = {
     steps: 1,
@@ -71,11 +48,12 @@ try {
     const output = path.join(work, `wanq-${scheme}`);
     const options = { scheme, target: 'ort-cpu', method: 'kl', percentile: 99.999, keep: [], link: true } as const;
     await quantize({ pipeline, calibration, output, ...options });
-    const names = await chosen(model, scheme);
+    const names = await nodesOf(model, scheme);
     models.set(`${scheme}, wanq`, { file: path.join(output, 'transformer', 'model.onnx'), linears: names.length });
-    if (!hasPeer) continue;
-    const peer = await peerModel(model, feedsFile, scheme, names);
-    models.set(`${scheme}, onnxruntime's tool`, { file: peer, linears: names.length });
+    if (!withPeer) continue;
+    const peer = await peerCommand(model, feeds, names, work, `peer-${scheme}`);
+    await measure(peer.command, peer.args);
+    models.set(`${scheme}, onnxruntime's tool`, { file: peer.output, linears: names.length });
   }
 
   const hosts = new Map([...models.keys()].map((name) => [name, new RuntimeHost()]));
@@ -126,27 +104,4 @@ try {
   });
 } finally {
   await rm(work, { recursive: true, force: true });
-}
-
-/** Node names of the linears that a scheme quantizes. */
-async function chosen(model: string, scheme: Scheme): Promise<string[]> {
-  return findLinears((await loadGraph(model)).graph)
-    .filter((linear) => decide(scheme, linear, true).quantize)
-    .map(({ node }) => node.name);
-}
-
-/** What onnxruntime's quantizer makes of the same nodes, calibrated on the same forward. */
-async function peerModel(model: string, feeds: string, scheme: Scheme, nodes: readonly string[]): Promise<string> {
-  const nodesFile = path.join(work, 'nodes.json');
-  const output = path.join(work, `peer-${scheme}.onnx`);
-  await writeFile(nodesFile, JSON.stringify(nodes));
-  const script = path.join(ROOT, 'bench', 'peer_quantize.py');
-  const { status, stderr } = spawnSync(python, [script, model, feeds, nodesFile, output], { encoding: 'utf8' });
-  if (status !== 0) throw new Error(stderr.slice(-2000));
-  return output;
-}
-
-function safeTensor({ dtype, dims, data }: HostTensor): SafeTensor {
-  const type = ({ float32: 'F32', int64: 'I64' } as const)[dtype as 'float32' | 'int64'];
-  return { dtype: type, shape: dims, data: data as Float32Array | BigInt64Array };
 }

@@ -2,9 +2,10 @@
  * `wanq quantize` on a model of full size, beside a plain read of its weights and `cp` of them with fsync: wall time from a cold page cache, and
  * peak memory of the whole process tree.
  *
- *   npm run build && npx tsx bench/quantize.ts [--model FOLDER | --shape 2-blocks-fp32|5b-fp32 --blocks N] [--runs N]
+ *   npm run build && npx tsx bench/quantize.ts [--model FOLDER | --shape 2-blocks-fp32|5b-fp32 --blocks N] [--runs N] [--peer]
  *
  * Without --model a pipeline is made first (two blocks: 1.7 GB; the 5B: 20 GB, and as much again for the copy).
+ * --peer adds onnxruntime's own quantizer (PYTHON with onnx, onnxruntime and safetensors), which calibrates on one forward on the way.
  */
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -14,6 +15,7 @@ import { compareWeights } from './lib/compare-weights.js';
 import { makeFullShape, type Shape } from './lib/full-shape.js';
 import { dropCaches, measure, median } from './lib/measure.js';
 import { ROOT } from './lib/paths.js';
+import { hasPeer, nodesOf, oneForward, peerCommand } from './lib/peer.js';
 import { type Row, report } from './lib/report.js';
 
 const { values } = parseArgs({
@@ -22,6 +24,7 @@ const { values } = parseArgs({
     shape: { type: 'string', default: '2-blocks-fp32' },
     blocks: { type: 'string' },
     runs: { type: 'string', default: '1' },
+    peer: { type: 'boolean', default: false },
   },
 });
 const wanq = path.join(ROOT, 'bin', 'wanq.js');
@@ -54,6 +57,12 @@ try {
     quantize('ffn16', ['--scheme', 'ffn', '--float', 'fp16']),
     quantize('blocks16', ['--scheme', 'blocks', '--float', 'fp16']),
   ];
+  if (values.peer && hasPeer()) {
+    const file = path.join(model, 'transformer', 'model.onnx');
+    const feeds = await oneForward(model, { frames: 1, height: 64, width: 64 });
+    const peer = await peerCommand(file, feeds, await nodesOf(file, 'ffn'), work, 'peer');
+    commands.push(["onnxruntime's quantizer, ffn", peer.command, peer.args, `${peer.output}.data`]);
+  }
   const seconds = new Map<string, number[]>();
   const rows: Row[] = [];
   const notes: string[] = [];

@@ -13,25 +13,16 @@ export interface QuantizedLinear {
   readonly activation: ActivationScale;
 }
 
-export interface QuantizeLinearsOptions {
-  readonly linears: readonly QuantizedLinear[];
-  /**
-   * One QuantizeLinear/DequantizeLinear pair for every consumer instead of one for every tensor. onnxruntime's CPU provider fuses only
-   * Q nodes with a single consumer into integer kernels.
-   */
-  readonly unsharedActivations: boolean;
-}
-
 const DONE = 'wanq:quantized';
 
 /**
- * Puts QuantizeLinear -> DequantizeLinear before the activation of each linear, and replaces its weight by an INT8 initializer with a
+ * Puts QuantizeLinear -> DequantizeLinear before the activation of each linear, one pair for all linears that read it alike, and replaces its weight by an INT8 initializer with a
  * per-channel DequantizeLinear that feeds the MatMul itself: transposes and casts between them are folded into the stored weight, since
  * anything in between keeps runtimes from fusing an integer kernel. Weights are converted when the model is saved, one at a time.
  *
  * Source of the operators: ONNX QuantizeLinear-13/19/21, DequantizeLinear-13/19/21.
  */
-export function quantizeLinears(options: QuantizeLinearsOptions): Pass {
+export function quantizeLinears(linears: readonly QuantizedLinear[]): Pass {
   return {
     name: 'quantize-linears',
     description: 'rewrites linears to INT8 with QuantizeLinear and DequantizeLinear',
@@ -40,10 +31,10 @@ export function quantizeLinears(options: QuantizeLinearsOptions): Pass {
     },
     run(model) {
       const names = new NameAuthority(model.graph);
-      const activations = new ActivationQuantizer(model, names, options.unsharedActivations);
+      const activations = new ActivationQuantizer(model, names);
       const weights = new WeightQuantizer(model, names);
       let modified = false;
-      for (const { linear, activation } of options.linears) {
+      for (const { linear, activation } of linears) {
         const { node } = linear;
         if (!model.graph.nodes.includes(node) || node.metadata.has(DONE)) continue;
         node.inputs[0] = activations.quantize(linear, activation);
@@ -68,23 +59,20 @@ export function quantizeLinears(options: QuantizeLinearsOptions): Pass {
 class ActivationQuantizer {
   readonly #model: Model;
   readonly #names: NameAuthority;
-  readonly #unshared: boolean;
   readonly #shared = new Map<string, string>();
 
-  constructor(model: Model, names: NameAuthority, unshared: boolean) {
+  constructor(model: Model, names: NameAuthority) {
     this.#model = model;
     this.#names = names;
-    this.#unshared = unshared;
   }
 
   /** @returns the value name that takes the activation's place */
   quantize({ activation, node }: Linear, { dtype, scale, zeroPoint }: ActivationScale): string {
     const key = `${activation}\0${dtype}\0${scale}\0${zeroPoint}`;
     const shared = this.#shared.get(key);
-    if (shared !== undefined && !this.#unshared) return shared;
+    if (shared !== undefined) return shared;
     const { graph } = this.#model;
-    const stem = this.#unshared ? `${activation}_${node.name || node.outputs[0]}` : activation;
-    const named = (suffix: string): string => this.#names.unique(`${stem}_${suffix}`);
+    const named = (suffix: string): string => this.#names.unique(`${activation}_${suffix}`);
     const scaleName = named('scale');
     const zeroName = named('zero_point');
     graph.addInitializer(Tensor.float32(scaleName, [], [scale]));

@@ -23,7 +23,6 @@ import { VERSION } from '../version.js';
 import type { Verification } from './options.js';
 import { type BoundPlan, makePlan, type PlanOptions, type QuantPlan } from './plan.js';
 import { refuseUnsupported } from './support.js';
-import { TARGET_TRAITS } from './target.js';
 import { type Verified, verify } from './verify.js';
 
 export interface QuantizeOptions extends PlanOptions {
@@ -113,15 +112,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
     await assertWritable(options.output);
     await checkSpace(options, plan, folder);
     const { model } = loaded;
-    runPasses(model, [
-      quantizeLinears({
-        linears: quantized,
-        unsharedActivations: TARGET_TRAITS[options.target].unsharedActivations,
-      }),
-      storeFloat16(halved),
-      topologicalSort,
-      removeUnused,
-    ]);
+    runPasses(model, [quantizeLinears(quantized), storeFloat16(halved), topologicalSort, removeUnused]);
     model.metadata = new Map([
       ...model.metadata,
       ['wanq.version', VERSION],

@@ -32,7 +32,12 @@ const calls = [1, 2].map((seed) => ({
 /** All that one step of a transformer shows, by call and activation. */
 async function step(cuts: typeof boundaries) {
   const face = { signature: transformerSignature(loaded.model.graph, loaded.path), patch: [2, 2] as const };
-  const transformer = await openTransformer(host, { loaded: await load(), face, values, tokens: TOKENS }, ['cpu'], cuts);
+  const transformer = await openTransformer(
+    host,
+    { loaded: await load(), face, values, tokens: TOKENS },
+    ['cpu'],
+    cuts,
+  );
   const seen = new Map<string, Observation>();
   const velocities = await transformer.run(calls, (call, activation, observation) => {
     seen.set(`${call}/${activation}`, observation);

@@ -90,7 +90,7 @@ function simulate({ dtype, scale, zeroPoint }: ActivationScale): Float64Array {
   });
 }
 
-async function quantized(layout: string, activation: ActivationScale, unsharedActivations: boolean): Promise<string> {
+async function quantized(layout: string, activation: ActivationScale): Promise<string> {
   const { weight: stored, nodes } = LAYOUTS[layout] as (typeof LAYOUTS)[string];
   const model = modelOf({
     nodes: nodes(),
@@ -101,7 +101,7 @@ async function quantized(layout: string, activation: ActivationScale, unsharedAc
   const target = await mkdtemp(path.join(folder, 'model-'));
   const linears = findLinears(model.graph).map((linear) => ({ linear, activation }));
   expect(linears).toHaveLength(1);
-  runPasses(model, [quantizeLinears({ linears, unsharedActivations }), topologicalSort, removeUnused]);
+  runPasses(model, [quantizeLinears(linears), topologicalSort, removeUnused]);
   await saveModel(model, memory, target);
   return path.join(target, 'model.onnx');
 }
@@ -112,17 +112,15 @@ describe.each(Object.keys(LAYOUTS))('%s, quantized', (layout) => {
     async (dtype) => {
       const activation = SCALES[dtype] as ActivationScale;
       const expected = simulate(activation);
-      for (const unshared of [false, true]) {
-        const file = await quantized(layout, activation, unshared);
-        const session = await host.createSession({ path: file }, { ...CPU, optimization: 'disabled' });
-        const { outputs } = await session.run({ x: float32Tensor(x, [ROWS, IN]) });
-        expect(relativeDeviation(floats(outputs, 'y'), expected)).toBeLessThan(1e-5);
-      }
+      const file = await quantized(layout, activation);
+      const session = await host.createSession({ path: file }, { ...CPU, optimization: 'disabled' });
+      const { outputs } = await session.run({ x: float32Tensor(x, [ROWS, IN]) });
+      expect(relativeDeviation(floats(outputs, 'y'), expected)).toBeLessThan(1e-5);
     },
   );
 
   it('multiplies an INT8 initializer through a DequantizeLinear per output channel, and nothing else', async () => {
-    const file = await quantized(layout, SCALES.int8 as ActivationScale, false);
+    const file = await quantized(layout, SCALES.int8 as ActivationScale);
     const loaded = await loadModel(file);
     await loaded.close();
     const { nodes, initializers } = loaded.model.graph;
@@ -140,22 +138,16 @@ describe.each(Object.keys(LAYOUTS))('%s, quantized', (layout) => {
   });
 });
 
-it('shares one Q/DQ pair among linears that read one activation, or gives each its own', async () => {
-  const build = () =>
-    modelOf({
-      nodes: [node('MatMul', ['x', 'weight'], 'a'), node('MatMul', ['x', 'other'], 'b')],
-      initializers: [rowMajor, Tensor.float32('other', [IN, OUT], weight.toReversed())],
-      inputs: [value('x', 'float32', [ROWS, IN])],
-      outputs: [value('a', 'float32', [ROWS, OUT]), value('b', 'float32', [ROWS, OUT])],
-    });
-  const pairs = (unsharedActivations: boolean): number => {
-    const model = build();
-    const linears = findLinears(model.graph).map((linear) => ({ linear, activation: SCALES.int8 as ActivationScale }));
-    const pass = quantizeLinears({ linears, unsharedActivations });
-    expect(pass.run(model)).toBe(true);
-    expect(pass.run(model)).toBe(false);
-    return model.graph.nodes.filter(({ opType }) => opType === 'QuantizeLinear').length;
-  };
-  expect(pairs(false)).toBe(1);
-  expect(pairs(true)).toBe(2);
+it('shares one Q/DQ pair among linears that read one activation', () => {
+  const model = modelOf({
+    nodes: [node('MatMul', ['x', 'weight'], 'a'), node('MatMul', ['x', 'other'], 'b')],
+    initializers: [rowMajor, Tensor.float32('other', [IN, OUT], weight.toReversed())],
+    inputs: [value('x', 'float32', [ROWS, IN])],
+    outputs: [value('a', 'float32', [ROWS, OUT]), value('b', 'float32', [ROWS, OUT])],
+  });
+  const linears = findLinears(model.graph).map((linear) => ({ linear, activation: SCALES.int8 as ActivationScale }));
+  const pass = quantizeLinears(linears);
+  expect(pass.run(model)).toBe(true);
+  expect(pass.run(model)).toBe(false);
+  expect(model.graph.nodes.filter(({ opType }) => opType === 'QuantizeLinear')).toHaveLength(1);
 });

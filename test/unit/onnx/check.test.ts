@@ -26,7 +26,7 @@ function quantizedModel(): Model {
   });
   const activation = { dtype: 'uint8', scale: 0.5, zeroPoint: 3 } as const;
   const linears = findLinears(made.graph).map((linear) => ({ linear, activation }));
-  runPasses(made, [quantizeLinears({ linears, unsharedActivations: false }), removeUnused]);
+  runPasses(made, [quantizeLinears(linears), removeUnused]);
   return made;
 }
 

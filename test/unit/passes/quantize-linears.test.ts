@@ -23,9 +23,9 @@ const transpose2x3 = [1, 40, -2, -50, 3, 60];
 const transposed = (from: string, to: string): Node =>
   node('Transpose', [from], to, [{ name: 'perm', type: 'ints', value: [1, 0] }]);
 
-function quantize(made: Model, activation = SIGNED, unsharedActivations = false): string[] {
+function quantize(made: Model, activation = SIGNED): string[] {
   const linears = findLinears(made.graph).map((linear) => ({ linear, activation }));
-  return runPasses(made, [quantizeLinears({ linears, unsharedActivations })]);
+  return runPasses(made, [quantizeLinears(linears)]);
 }
 
 /** What feeds an input of a node: a DequantizeLinear and its tensors. */
@@ -119,7 +119,7 @@ describe('quantize-linears on a MatMul', () => {
   it('changes nothing the second time', () => {
     const made = matmul();
     const linears = findLinears(made.graph).map((linear) => ({ linear, activation: SIGNED }));
-    const pass = quantizeLinears({ linears, unsharedActivations: false });
+    const pass = quantizeLinears(linears);
     expect(pass.run(made)).toBe(true);
     const nodes = [...made.graph.nodes];
     const inputs = nodes.map((each) => [...each.inputs]);
@@ -201,22 +201,10 @@ describe('quantize-linears on an activation with several readers', () => {
 
   it('makes one pair for all of them, the first reader behind it', () => {
     const made = threeReaders();
-    quantize(made, SIGNED, false);
+    quantize(made, SIGNED);
     expect(quantizers(made)).toHaveLength(1);
     const sources = ['yq', 'yk', 'yv'].map((name) => dequantized(made, name, 0).dequantize);
     expect(new Set(sources).size).toBe(1);
-    expect(inOrder(made)).toBe(true);
-  });
-
-  it('makes one pair for each where they are not to be shared', () => {
-    const made = threeReaders();
-    quantize(made, UNSIGNED, true);
-    expect(quantizers(made)).toHaveLength(3);
-    const { consumers } = indexGraph(made.graph);
-    for (const { outputs } of quantizers(made)) expect(consumers.get(outputs[0] as string)).toHaveLength(1);
-    const sources = ['yq', 'yk', 'yv'].map((name) => dequantized(made, name, 0).dequantize.outputs[0] as string);
-    expect(new Set(sources).size).toBe(3);
-    for (const source of sources) expect(consumers.get(source)).toHaveLength(1);
     expect(inOrder(made)).toBe(true);
   });
 
@@ -232,7 +220,7 @@ describe('quantize-linears on an activation with several readers', () => {
       linear,
       activation: { ...SIGNED, scale: i === 2 ? 1 : 0.25 },
     }));
-    runPasses(made, [quantizeLinears({ linears, unsharedActivations: false })]);
+    runPasses(made, [quantizeLinears(linears)]);
     expect(quantizers(made)).toHaveLength(2);
     expect(dequantized(made, 'yq', 0).dequantize).toBe(dequantized(made, 'yk', 0).dequantize);
     expect(dequantized(made, 'yv', 0).dequantize).not.toBe(dequantized(made, 'yq', 0).dequantize);
