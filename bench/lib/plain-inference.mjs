@@ -21,11 +21,12 @@ const inputs = syntheticInputs(chains, 0, face.signature);
 const session = await ort.InferenceSession.create(folder.modelPath('transformer'), { executionProviders: ['cpu'] });
 const seconds = [];
 for (let chain = 0; chain < chains; chain++) {
+  const cond = await inputs.cond(chain);
   await runChain({
     scheduler: makeScheduler(steps),
     shape: face.latents,
     noise: randn(chain, latentElements(face.latents)),
-    text: { cond: await inputs.cond(chain), uncond: await inputs.uncond() },
+    text: { cond, uncond: guidance > 1 ? await inputs.uncond() : cond },
     guidance,
     predict: async (calls) => {
       const velocities = [];

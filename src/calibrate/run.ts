@@ -47,11 +47,12 @@ export class CalibrationRun {
   ): Promise<void> {
     const { steps, guidance, seed, buckets, shape, makeScheduler, signal } = this.#settings;
     const scheduler = makeScheduler(steps);
+    const cond = await this.#inputs.cond(index);
     await runChain({
       scheduler,
       shape,
       noise: randn(seed + index, latentElements(shape)),
-      text: { cond: await this.#inputs.cond(index), uncond: await this.#inputs.uncond() },
+      text: { cond, uncond: branchesAt(guidance).includes('uncond') ? await this.#inputs.uncond() : cond },
       guidance,
       predict: (calls) => {
         signal?.throwIfAborted();
