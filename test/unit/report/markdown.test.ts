@@ -24,6 +24,15 @@ function rowOf(prompt: string): string {
 }
 
 describe('the Markdown report', () => {
+  it('says what the quantized model was calibrated on, and warns of random embeddings', () => {
+    const { quantized } = results();
+    const of = (calibratedOn: string) => markdownReport(results({ quantized: { ...quantized, calibratedOn } }), passed);
+    expect(of('prompts')).toContain('| calibrated on | - | prompts |');
+    expect(of('prompts')).not.toContain('random embeddings');
+    expect(of('synthetic')).toContain('| calibrated on | - | synthetic |');
+    expect(of('synthetic')).toContain('The quantized model was calibrated on random embeddings');
+  });
+
   it('begins with the verdict and its checks', () => {
     const verdict = judge(results().metrics, [
       { metric: 'psnr_drop', operator: '<=', limit: 3, level: 'error' },
