@@ -108,7 +108,7 @@ try {
           noiseFloor: 'none',
         });
         const shown = ['sqnr', 'sqnr_min', 'psnr_drop', 'psnr', 'psnr_median'].map(
-          (key) => metrics[key]?.value?.toFixed(2) ?? '-',
+          (key) => metrics[key]?.value?.toFixed(2).replace(/^-0\.00$/, '0.00') ?? '-',
         );
         table.push([scheme, type, name, ...shown]);
         console.error(scheme, type, name, ...shown);
