@@ -28,9 +28,6 @@ export interface GraphSummary {
 /** What a graph is made of. Reads no weights. */
 export function summarize(graph: Graph, opset: number): GraphSummary {
   const linears = findLinears(graph);
-  const tensors = [...graph.initializers.values()];
-  const sum = (value: (tensor: (typeof tensors)[number]) => number): number =>
-    tensors.reduce((total, tensor) => total + value(tensor), 0);
   return {
     inputs: graph.inputs,
     outputs: graph.outputs,
@@ -38,8 +35,8 @@ export function summarize(graph: Graph, opset: number): GraphSummary {
     opset,
     blocks: blockCount(linears),
     roles: roleRows(linears),
-    parameters: sum(({ elements }) => elements),
-    bytes: sum(({ byteLength }) => byteLength),
+    parameters: [...graph.initializers.values()].reduce((total, { elements }) => total + elements, 0),
+    bytes: graph.weightBytes,
   };
 }
 

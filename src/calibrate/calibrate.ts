@@ -158,7 +158,7 @@ async function calibrateOver(
       const providers = providersFor(options.device);
       const source = { loaded, face: shape, values: observed, tokens };
       const plan = providers.includes('cpu')
-        ? await memoryPlan(source, options, shape, inputs, await folder.transformerConfig())
+        ? memoryPlan(source, options, shape, inputs, await folder.transformerConfig())
         : null;
       await inputs.prepare(host, { providers }, left);
       const transformer = await openTransformer(host, source, providers, plan?.cuts ?? []);

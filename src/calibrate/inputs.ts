@@ -35,11 +35,11 @@ export async function promptInputs(
   negativePrompt: string,
 ): Promise<TextInputs & { readonly encoder: TextEncoder }> {
   const encoder = await TextEncoder.open(folder);
-  const texts = [negativePrompt, ...prompts];
+  const keys = new Map([...new Set([negativePrompt, ...prompts])].map((text, i) => [text, String(i)]));
   const scratch = await Scratch.open();
   let features = 0;
-  const get = async (item: number): Promise<PromptEmbeddings> => {
-    const data = await scratch.get(String(texts.indexOf(texts[item] as string)));
+  const get = async (text: string): Promise<PromptEmbeddings> => {
+    const data = await scratch.get(keys.get(text) as string);
     return { data, features, length: data.length / features };
   };
   return {
@@ -52,11 +52,11 @@ export async function promptInputs(
       const wanted = [negativePrompt, ...indices.map((index) => prompts[index] as string)];
       return encoder.encode(host, session, wanted, async (text, embeddings) => {
         features = embeddings.features;
-        await scratch.put(String(texts.indexOf(text)), embeddings.data);
+        await scratch.put(keys.get(text) as string, embeddings.data);
       });
     },
-    cond: (index) => get(index + 1),
-    uncond: () => get(0),
+    cond: (index) => get(prompts[index] as string),
+    uncond: () => get(negativePrompt),
     close: () => scratch.close(),
   };
 }

@@ -11,6 +11,7 @@ import { tokensOf } from '../pipeline/geometry.js';
 import type { TransformerConfig } from '../pipeline/layout.js';
 import type { PipelineShape } from '../pipeline/open.js';
 import type { TextEncoder } from '../pipeline/text-encoder.js';
+import { megabytes } from '../util/units.js';
 import { STATISTICS_BYTES_PER_SLICE } from './statistics.js';
 
 /** What a forward is made of, for an estimate of its memory. */
@@ -175,10 +176,6 @@ const FREE_SHARE = 0.8;
 function availableMemory(): number {
   const limit = process.constrainedMemory();
   return limit > 0 ? Math.min(freemem(), limit) : freemem();
-}
-
-function megabytes(bytes: number): string {
-  return `${Math.ceil(bytes / 1e6)} MB`;
 }
 
 function sum(values: readonly number[]): number {

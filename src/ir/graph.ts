@@ -82,6 +82,13 @@ export class Graph {
     this.valueInfo = fields.valueInfo ?? [];
   }
 
+  /** Bytes of all initializers. */
+  get weightBytes(): number {
+    let bytes = 0;
+    for (const { byteLength } of this.initializers.values()) bytes += byteLength;
+    return bytes;
+  }
+
   addInitializer(tensor: Tensor): void {
     this.initializers.set(tensor.name, tensor);
   }

@@ -37,7 +37,7 @@ export class TextEncoder {
     this.#output = output;
     this.#tokenizer = tokenizer;
     this.length = fixedDim(ids, 1) ?? DEFAULT_LENGTH;
-    this.weightBytes = [...graph.initializers.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    this.weightBytes = graph.weightBytes;
   }
 
   /** @throws WanqError PIPELINE_INVALID, TOKENIZER_INVALID, MODEL_UNSUPPORTED */

@@ -132,7 +132,7 @@ export function makePlan(graph: Graph, options: PlanOptions, calibration: Calibr
       },
     );
   }
-  const bytesBefore = [...graph.initializers.values()].reduce((sum, tensor) => sum + tensor.byteLength, 0);
+  const bytesBefore = graph.weightBytes;
   const saved = rows.reduce((sum, row) => sum + row.bytesBefore - row.bytesAfter, 0);
   const { scheme, target, method, float = 'fp32' } = options;
   return {

@@ -19,6 +19,7 @@ import {
   treeSize,
   writeFolderAtomic,
 } from '../util/files.js';
+import { megabytes } from '../util/units.js';
 import { VERSION } from '../version.js';
 import type { Verification } from './options.js';
 import { type BoundPlan, makePlan, type PlanOptions, type QuantPlan } from './plan.js';
@@ -164,8 +165,4 @@ async function checkSpace({ output, link }: QuantizeOptions, plan: QuantPlan, fo
   throw new WanqError('NO_SPACE', `${printable(output)} needs ${megabytes(needed)}, and ${megabytes(free)} are free`, {
     hint: 'free some space, choose another disk, or link the other components with --link',
   });
-}
-
-function megabytes(bytes: number): string {
-  return `${Math.ceil(bytes / 1e6)} MB`;
 }
