@@ -13,6 +13,7 @@ export { evaluate } from './evaluate/evaluate.js';
 export { type EvaluateOptions, type EvaluationProgress, NOISE_FLOORS, type NoiseFloor } from './evaluate/options.js';
 export { type Check, judge, type Verdict } from './gate/judge.js';
 export { DEFAULT_RULES, type Rule, readRules } from './gate/rules.js';
+export { type ImportOptions, type ImportSummary, importCheckpoint } from './import/import.js';
 export { THRESHOLD_METHODS, type ThresholdMethod } from './numerics/thresholds/index.js';
 export { readPrompts } from './pipeline/prompts.js';
 export { FLOAT_STORAGES, type FloatStorage, VERIFICATIONS, type Verification } from './quantize/options.js';

@@ -1,5 +1,6 @@
-import type { Graph, Node } from '../ir/graph.js';
+import type { Graph } from '../ir/graph.js';
 import { type GraphIndex, indexGraph, valuesRead } from '../ir/traverse.js';
+import { isConstant } from './constants.js';
 import { findLinears } from './linears.js';
 import { blockOf } from './roles.js';
 import { blockCount } from './select.js';
@@ -122,9 +123,4 @@ class Liveness {
   crossing(position: number): string[] {
     return this.#values.filter(({ made, read }) => made < position && read >= position).map(({ name }) => name);
   }
-}
-
-/** Whether a node is a constant, which costs nothing to have twice. */
-export function isConstant({ opType, domain }: Node): boolean {
-  return opType === 'Constant' && (domain === '' || domain === 'ai.onnx');
 }

@@ -31,7 +31,7 @@ export function forwardFlops(
     const flops = 2 * rows * inFeatures * outFeatures;
     all += flops;
     if (quantized.has(output)) int8 += flops;
-    if (role.endsWith('.attn1.q')) width = outFeatures;
+    if (role.endsWith('.attn1.out')) width = inFeatures;
   }
   const attention = blockCount(linears) * 4 * width * tokens * (tokens + textTokens);
   return { linears: all, attention, quantized: int8, bound: (all + attention) / (all + attention - int8 / 2) };
@@ -39,6 +39,6 @@ export function forwardFlops(
 
 function rowsOf(role: string, tokens: number, textTokens: number): number {
   if (role.startsWith('time_')) return 1;
-  if (role.startsWith('text_') || /\.attn2\.[kv]$/.test(role)) return textTokens;
+  if (role.startsWith('text_') || /\.attn2\.(k|v|kv)$/.test(role)) return textTokens;
   return tokens;
 }

@@ -1,6 +1,8 @@
 import { rm } from 'node:fs/promises';
 import { WanqError } from '../errors.js';
 import { fingerprint, loadModel } from '../onnx/load.js';
+import { NORMALIZE } from '../passes/normalize.js';
+import { type PassReport, runPasses } from '../passes/pass.js';
 import { branchesAt, truncatesTimesteps } from '../pipeline/denoise.js';
 import type { VideoSize } from '../pipeline/geometry.js';
 import { PipelineFolder } from '../pipeline/layout.js';
@@ -16,10 +18,10 @@ import { type Calibration, type CalibrationIdentity, writeCalibration } from './
 import { promptInputs, readEmbeddings, syntheticInputs, type TextInputs } from './inputs.js';
 import { memoryPlan } from './memory.js';
 import { openTransformer } from './observed-transformer.js';
-import { observedValues, tokensPerForward } from './observed-values.js';
+import { observedOutputs, observedValues, tokensPerForward } from './observed-values.js';
 import { CalibrationRun } from './run.js';
 import { promptsOf, type Shard } from './shard.js';
-import { ActivationStatistics } from './statistics.js';
+import { ActivationStatistics, OutputStatistics, type Statistics } from './statistics.js';
 
 export interface CalibrateOptions extends VideoSize {
   /** Pipeline folder. */
@@ -79,6 +81,8 @@ export interface CalibrationSummary {
   readonly nonFinite: readonly string[];
   /** Whether the graph cuts the scheduler's timesteps down to integers. */
   readonly truncatedTimesteps: boolean;
+  /** What was done to the graph before its linears were looked for. */
+  readonly passes: readonly PassReport[];
 }
 
 /**
@@ -130,11 +134,13 @@ async function calibrateOver(
   const makeScheduler = await readScheduler(folder, inputs.kind !== 'prompts');
   const loaded = await loadModel(folder.modelPath('transformer'));
   try {
+    const model = await fingerprint(loaded);
+    const passes = runPasses(loaded.model, NORMALIZE);
     const observed = observedValues(loaded);
     const tokens = tokensPerForward(options.tokens, observed);
     const { channels, frames, height, width } = shape.latents;
     const identity: CalibrationIdentity = {
-      model: await fingerprint(loaded),
+      model,
       inputs: inputs.kind,
       prompts: inputs.hash,
       promptCount: inputs.count,
@@ -150,13 +156,17 @@ async function calibrateOver(
     const resumed = await readCheckpoint(checkpoint, identity, shard);
     const done = [...(resumed?.done ?? [])];
     const left = own.filter((index) => !done.includes(index));
-    const activations =
-      resumed?.activations ?? observed.map(({ value, channels: width }) => new ActivationStatistics(value, width));
+    const magnitudes = observedOutputs(loaded);
+    const statistics: Statistics = resumed ?? {
+      activations: observed.map(({ value, channels: width }) => new ActivationStatistics(value, width)),
+      outputs: magnitudes.map((value) => new OutputStatistics(value)),
+    };
+    const { activations, outputs } = statistics;
 
     const host = new RuntimeHost({ signal });
     try {
       const providers = providersFor(options.device);
-      const source = { loaded, face: shape, values: observed, tokens };
+      const source = { loaded, face: shape, values: observed, magnitudes, tokens };
       const plan = providers.includes('cpu')
         ? memoryPlan(source, options, shape, inputs, await folder.transformerConfig())
         : null;
@@ -171,6 +181,7 @@ async function calibrateOver(
         shard,
         done,
         activations,
+        outputs,
       });
       const run = new CalibrationRun(
         { ...options, tokens, shape: shape.latents, makeScheduler, signal },
@@ -178,7 +189,7 @@ async function calibrateOver(
         inputs,
       );
       for (const [position, index] of left.entries()) {
-        await run.prompt(index, activations, (step) =>
+        await run.prompt(index, statistics, (step) =>
           options.onProgress?.({
             prompt: position + 1,
             prompts: left.length,
@@ -205,10 +216,11 @@ async function calibrateOver(
         segments: transformer.segments,
         peakBytes: (await host.status()).peakBytes,
         estimatedBytes: transformer.provider === 'cpu' ? (plan?.bytes ?? null) : null,
-        nonFinite: activations.filter((statistics) => !statistics.total().finite).map(({ value }) => value),
+        nonFinite: activations.filter((activation) => !activation.total().finite).map(({ value }) => value),
         truncatedTimesteps:
           truncatesTimesteps(shape.signature) &&
           makeScheduler(steps).timesteps.some((timestep) => !Number.isInteger(timestep)),
+        passes,
       };
     } finally {
       await host.close();

@@ -2,10 +2,10 @@ import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
 import { Histogram } from '../numerics/histogram.js';
 import { readSafetensors, type SafeTensor, writeSafetensors } from '../util/safetensors.js';
-import { ActivationStatistics, SliceStatistics } from './statistics.js';
+import { ActivationStatistics, OutputStatistics, SliceStatistics, type Statistics } from './statistics.js';
 
 /** Version of the file's layout. Another one is refused, never guessed at. */
-export const CALIBRATION_SCHEMA = 2;
+export const CALIBRATION_SCHEMA = 3;
 
 const identity = z.strictObject({
   /** `fingerprint` of the transformer that was run. */
@@ -35,6 +35,8 @@ const header = z.strictObject({
   shard: z.tuple([z.int().positive(), z.int().positive()]).nullable(),
   /** Indices of prompts whose chains are in the statistics, ascending. */
   done: z.array(z.int().nonnegative()),
+  /** Largest magnitude of what each linear makes; null where it is not finite. */
+  outputs: z.array(z.strictObject({ value: z.string(), magnitude: z.number().nonnegative().nullable() })),
   activations: z.array(
     z.strictObject({
       value: z.string(),
@@ -63,14 +65,13 @@ export function identityDifferences(a: CalibrationIdentity, b: CalibrationIdenti
 }
 
 /** A calibration: statistics of every observed activation, and where they come from. */
-export interface Calibration {
+export interface Calibration extends Statistics {
   readonly identity: CalibrationIdentity;
   readonly provider: string;
   readonly runtimeVersion: string;
   readonly wanqVersion: string;
   readonly shard: readonly [index: number, count: number] | null;
   readonly done: readonly number[];
-  readonly activations: readonly ActivationStatistics[];
 }
 
 /**
@@ -110,6 +111,10 @@ export async function writeCalibration(file: string, calibration: Calibration): 
         wanqVersion,
         shard,
         done,
+        outputs: calibration.outputs.map(({ value, magnitude }) => ({
+          value,
+          magnitude: Number.isFinite(magnitude) ? magnitude : null,
+        })),
         activations: described,
       }),
     },
@@ -170,5 +175,8 @@ export async function readCalibration(file: string): Promise<Calibration> {
     }
     return statistics;
   });
-  return { ...parsed.data, activations };
+  const outputs = parsed.data.outputs.map(
+    ({ value, magnitude }) => new OutputStatistics(value, magnitude ?? Number.POSITIVE_INFINITY),
+  );
+  return { ...parsed.data, outputs, activations };
 }

@@ -3,6 +3,7 @@ import { type Boundary, blockBoundaries } from '../analyze/boundaries.js';
 import { findLinears, type Linear } from '../analyze/linears.js';
 import { WanqError } from '../errors.js';
 import type { Graph } from '../ir/graph.js';
+import type { Tensor } from '../ir/tensor.js';
 import { valuesRead } from '../ir/traverse.js';
 import type { LoadedModel } from '../onnx/load.js';
 import type { ObservedValue } from '../passes/observe-activations.js';
@@ -63,9 +64,16 @@ function weightsByPart(graph: Graph, cuts: readonly Boundary[]): number[] {
     const nodes = graph.nodes.slice(i === 0 ? 0 : (ends[i - 1] as number), end);
     const read = new Set(nodes.flatMap((node) => [...valuesRead(node)]));
     let bytes = 0;
-    for (const name of read) bytes += graph.initializers.get(name)?.byteLength ?? 0;
+    for (const name of read) bytes += residentBytes(graph.initializers.get(name));
     return bytes;
   });
+}
+
+/** The CPU provider computes in FP32: weights of other types it casts when it loads them, and keeps beside what is mapped. */
+function residentBytes(weight: Tensor | undefined): number {
+  if (!weight) return 0;
+  const casts = weight.dtype === 'float16' || weight.dtype === 'bfloat16';
+  return casts ? weight.byteLength + 4 * weight.elements : weight.byteLength;
 }
 
 export interface MemoryNeeds {
@@ -143,7 +151,7 @@ export function memoryPlan(
   // A configuration that does not name the heads is read as diffusers' default for Wan, 128 channels a head.
   const width = Math.max(
     0,
-    ...linears.filter(({ role }) => /\.attn1\.q$/.test(role)).map(({ outFeatures }) => outFeatures),
+    ...linears.filter(({ role }) => role.endsWith('.attn1.out')).map(({ inFeatures }) => inFeatures),
   );
   const heads = config.num_attention_heads ?? Math.max(1, Math.round(width / 128));
   const activations = activationBytes({ tokens: videoTokens, textTokens: inputs.length, heads }, linears);

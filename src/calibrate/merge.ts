@@ -34,7 +34,10 @@ export async function mergeCalibrations(files: readonly string[], output: string
       }
       holders.set(prompt, file);
     }
-    if (total) for (const [i, activation] of part.activations.entries()) total.activations[i]?.merge(activation);
+    if (total) {
+      for (const [i, activation] of part.activations.entries()) total.activations[i]?.merge(activation);
+      for (const [i, { magnitude }] of part.outputs.entries()) total.outputs[i]?.add(magnitude);
+    }
     total ??= part;
   }
   if (!total) throw new WanqError('USAGE', 'there is nothing to merge', { hint: 'name the shards' });

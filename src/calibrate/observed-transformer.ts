@@ -4,8 +4,14 @@ import type { Model } from '../ir/graph.js';
 import { decodeModel, encodeModel, withGraph } from '../onnx/codec.js';
 import { dataFolder, type LoadedModel } from '../onnx/load.js';
 import { fuseTransposedWeights } from '../passes/fuse-transposed-weights.js';
-import { type ObservedValue, type ObserverOutputs, observeActivations } from '../passes/observe-activations.js';
-import { type Pass, runPasses } from '../passes/pass.js';
+import { NORMALIZE } from '../passes/normalize.js';
+import {
+  magnitudeOutput,
+  type ObservedValue,
+  type ObserverOutputs,
+  observeActivations,
+} from '../passes/observe-activations.js';
+import { runPasses } from '../passes/pass.js';
 import { removeUnused } from '../passes/remove-unused.js';
 import { type Segment, splitGraph } from '../passes/split-graph.js';
 import { type DenoiserInput, type TransformerFace, transformerFeeds, velocityOf } from '../pipeline/denoise.js';
@@ -27,8 +33,13 @@ export interface Observation {
   readonly sample: Float32Array;
 }
 
-/** @param call position of the forward among those of a step; @param activation position among the observed values */
-export type Observe = (call: number, activation: number, observation: Observation) => void;
+/** Receives what is observed of a forward; `call` is its position among those of a step. */
+export interface Observer {
+  /** @param activation position among the observed values */
+  activation(call: number, activation: number, observation: Observation): void;
+  /** @param output position among the observed outputs; @param magnitude largest in this forward */
+  output(call: number, output: number, magnitude: number): void;
+}
 
 /** A transformer with observers, which runs the branches of a step together. */
 export interface ObservedTransformer {
@@ -36,7 +47,7 @@ export interface ObservedTransformer {
   /** Pieces it runs in. */
   readonly segments: number;
   /** @returns one velocity for each call */
-  run(calls: readonly ObservedCall[], observe: Observe): Promise<Float32Array[]>;
+  run(calls: readonly ObservedCall[], observer: Observer): Promise<Float32Array[]>;
 }
 
 /** A transformer and what to observe of it. */
@@ -44,6 +55,8 @@ export interface ObservedSource {
   readonly loaded: LoadedModel;
   readonly face: TransformerFace;
   readonly values: readonly ObservedValue[];
+  /** Values of which the largest magnitude is observed. */
+  readonly magnitudes: readonly string[];
   /** Rows sampled a forward, or all. */
   readonly tokens: number | 'all';
 }
@@ -66,7 +79,9 @@ export async function openTransformer(
   if (others.length > 0) {
     try {
       // On a copy: the observers of the CPU's segments are others.
-      return await openWhole(host, { ...source, folder, model: decodeModel(bytes) }, { providers: others });
+      const copy = decodeModel(bytes);
+      runPasses(copy, NORMALIZE);
+      return await openWhole(host, { ...source, folder, model: copy }, { providers: others });
     } catch (error) {
       if (others.length === providers.length || !(error instanceof WanqError) || error.code === 'RUNTIME_CRASHED')
         throw error;
@@ -91,26 +106,30 @@ const MAPPED = { prepack: false, memoryPattern: false } as const;
 /** Opens the whole graph in one session. Changes `model`. */
 async function openWhole(
   host: RuntimeHost,
-  { model, folder, face, values, tokens }: ObservedModel,
+  { model, folder, face, values, magnitudes, tokens }: ObservedModel,
   options: SessionOptions,
 ): Promise<ObservedTransformer> {
   const outputs: ObserverOutputs[] = [];
   const onCpu = options.providers[0] === 'cpu';
   const forCpu = onCpu ? [fuseTransposedWeights, removeUnused] : [];
-  runPasses(model, [observeActivations({ values, tokens, outputs }), ...forCpu]);
+  runPasses(model, [observeActivations({ values, magnitudes, tokens, outputs }), ...forCpu]);
   const source = { bytes: encodeModel(model), folder };
   const session = await host.createSession(source, { ...options, ...(onCpu ? MAPPED : {}) });
   const { output } = face.signature;
-  const fetches = [output, ...namesOf(outputs)];
+  const indices = [...magnitudes.keys()];
+  const fetches = [output, ...namesOf(outputs), ...indices.map(magnitudeOutput)];
   return {
     provider: session.info.provider,
     segments: 1,
     // All calls are sent at once: while the runtime works on one, the statistics of the one before are added up here.
-    run: (calls, observe) =>
+    run: (calls, observer) =>
       Promise.all(
         calls.map(async ({ input, feeds }, call) => {
           const result = await session.run({ ...transformerFeeds(face, input), ...feeds }, fetches);
-          report(outputs, result.outputs, (activation, observation) => observe(call, activation, observation));
+          report(outputs, result.outputs, (activation, observation) =>
+            observer.activation(call, activation, observation),
+          );
+          reportMagnitudes(indices, result.outputs, (i, magnitude) => observer.output(call, i, magnitude));
           return velocityOf(result.outputs[output] as HostTensor, input.timestep);
         }),
       ),
@@ -123,7 +142,7 @@ async function openWhole(
  */
 function openSegments(
   host: RuntimeHost,
-  { model, folder, face, values, tokens }: ObservedModel,
+  { model, folder, face, values, magnitudes, tokens }: ObservedModel,
   cuts: readonly Boundary[],
 ): ObservedTransformer {
   const segments = splitGraph(model, cuts);
@@ -137,13 +156,16 @@ function openSegments(
     const own = [...values.entries()].filter(([, { value }]) => read.has(value) && !seen.has(value));
     for (const [, { value }] of own) seen.add(value);
     const outputs: ObserverOutputs[] = [];
+    const made = new Set(segment.graph.nodes.flatMap((node) => node.outputs));
+    const ownMagnitudes = [...magnitudes.entries()].filter(([, value]) => made.has(value));
     const part = withGraph(model, segment.graph);
     runPasses(part, [
-      ...observers(
-        own.map(([, value]) => value),
+      observeActivations({
+        values: own.map(([, value]) => value),
+        magnitudes: ownMagnitudes.map(([, value]) => value),
         tokens,
         outputs,
-      ),
+      }),
       fuseTransposedWeights,
       removeUnused,
     ]);
@@ -153,13 +175,14 @@ function openSegments(
       inputs: new Set(part.graph.inputs.map(({ name }) => name)),
       outputs,
       activations: own.map(([index]) => index),
+      magnitudes: ownMagnitudes.map(([index]) => index),
       done: [...lastTaker].flatMap(([name, last]) => (last === i ? [name] : [])),
     };
   });
   return {
     provider: 'cpu',
     segments: parts.length,
-    async run(calls, observe) {
+    async run(calls, observer) {
       const velocities: Float32Array[] = [];
       for (const part of parts) {
         const session = await host.createSession(part.source, { providers: ['cpu'], ...MAPPED });
@@ -167,8 +190,9 @@ function openSegments(
           calls.map(async (call, index) => {
             const results = await runSegment(session, part, face, call, index);
             report(part.outputs, results, (i, observation) =>
-              observe(index, part.activations[i] as number, observation),
+              observer.activation(index, part.activations[i] as number, observation),
             );
+            reportMagnitudes(part.magnitudes, results, (i, magnitude) => observer.output(index, i, magnitude));
             const output = results[face.signature.output];
             if (output) velocities[index] = velocityOf(output, call.input.timestep);
           }),
@@ -189,13 +213,15 @@ interface SegmentPart {
   readonly outputs: readonly ObserverOutputs[];
   /** Positions of the observed values, in the order of `outputs`. */
   readonly activations: readonly number[];
+  /** Positions of the observed outputs. */
+  readonly magnitudes: readonly number[];
   /** Values that no later segment takes. */
   readonly done: readonly string[];
 }
 
 async function runSegment(
   session: Session,
-  { segment, inputs, outputs }: SegmentPart,
+  { segment, inputs, outputs, magnitudes }: SegmentPart,
   face: TransformerFace,
   call: ObservedCall,
   index: number,
@@ -204,12 +230,9 @@ async function runSegment(
     Object.entries({ ...transformerFeeds(face, call.input), ...call.feeds }).filter(([name]) => inputs.has(name)),
   );
   for (const name of segment.takes) feeds[name] = { held: keyOf(index, name) };
+  const fetches = [...segment.outputs, ...namesOf(outputs), ...magnitudes.map((_, i) => magnitudeOutput(i))];
   const holds = Object.fromEntries(segment.gives.map((name) => [name, keyOf(index, name)]));
-  return (await session.run(feeds, [...segment.outputs, ...namesOf(outputs)], holds)).outputs;
-}
-
-function observers(values: readonly ObservedValue[], tokens: number | 'all', outputs: ObserverOutputs[]): Pass[] {
-  return values.length === 0 ? [] : [observeActivations({ values, tokens, outputs })];
+  return (await session.run(feeds, fetches, holds)).outputs;
 }
 
 function keyOf(call: number, value: string): string {
@@ -229,4 +252,15 @@ function report(
   outputs.forEach(({ min, max, sample }, i) => {
     observe(i, { min: floats(min), max: floats(max), sample: floats(sample) });
   });
+}
+
+/** @param positions among all observed outputs, in the order of those of this graph */
+function reportMagnitudes(
+  positions: readonly number[],
+  results: Readonly<Record<string, HostTensor>>,
+  report: (position: number, magnitude: number) => void,
+): void {
+  for (const [i, position] of positions.entries()) {
+    report(position, toFloat32(results[magnitudeOutput(i)] as HostTensor)[0] as number);
+  }
 }

@@ -20,6 +20,11 @@ export function observedValues(loaded: LoadedModel): ObservedValue[] {
   return [...values.values()];
 }
 
+/** What each linear makes, without its bias: what must fit into FP16 where a runtime computes in it. */
+export function observedOutputs({ model }: LoadedModel): string[] {
+  return findLinears(model.graph).map(({ output }) => output);
+}
+
 /** Rows to sample a forward; `auto` keeps the samples of a forward below 16 MiB. */
 export function tokensPerForward(tokens: number | 'all' | 'auto', observed: readonly ObservedValue[]): number | 'all' {
   if (tokens !== 'auto') return tokens;

@@ -6,7 +6,7 @@ import type { SchedulerFactory } from '../pipeline/schedulers/index.js';
 import type { HostTensor } from '../runtime/tensor.js';
 import type { TextInputs } from './inputs.js';
 import type { ObservedTransformer } from './observed-transformer.js';
-import { type ActivationStatistics, bucketOf } from './statistics.js';
+import { bucketOf, type Statistics } from './statistics.js';
 
 export interface RunSettings {
   readonly steps: number;
@@ -37,14 +37,10 @@ export class CalibrationRun {
   }
 
   /**
-   * Runs the chain of one prompt and adds what it shows to `activations`. Where it fails, they hold a part of it and must not be kept.
+   * Runs the chain of one prompt and adds what it shows to the statistics. Where it fails, they hold a part of it and must not be kept.
    * @param onStep called after every step
    */
-  async prompt(
-    index: number,
-    activations: readonly ActivationStatistics[],
-    onStep: (step: number) => void,
-  ): Promise<void> {
+  async prompt(index: number, { activations, outputs }: Statistics, onStep: (step: number) => void): Promise<void> {
     const { steps, guidance, seed, buckets, shape, makeScheduler, signal } = this.#settings;
     const scheduler = makeScheduler(steps);
     const cond = await this.#inputs.cond(index);
@@ -58,10 +54,13 @@ export class CalibrationRun {
         signal?.throwIfAborted();
         return this.#transformer.run(
           calls.map(({ input, step, branch }) => ({ input, feeds: this.#jitter(index, step, branch) })),
-          (call, activation, { min, max, sample }) => {
-            const { step, branch } = calls[call] as (typeof calls)[number];
-            const bucket = bucketOf(scheduler.sigmas[step] as number, buckets);
-            activations[activation]?.slice(branch, bucket).add(min, max, sample);
+          {
+            activation: (call, activation, { min, max, sample }) => {
+              const { step, branch } = calls[call] as (typeof calls)[number];
+              const bucket = bucketOf(scheduler.sigmas[step] as number, buckets);
+              activations[activation]?.slice(branch, bucket).add(min, max, sample);
+            },
+            output: (_, output, magnitude) => outputs[output]?.add(magnitude),
           },
         );
       },

@@ -96,6 +96,28 @@ export class ActivationStatistics {
   }
 }
 
+/** The largest magnitude of what a linear makes. */
+export class OutputStatistics {
+  /** Value name in the graph. */
+  readonly value: string;
+  magnitude: number;
+
+  constructor(value: string, magnitude = 0) {
+    this.value = value;
+    this.magnitude = magnitude;
+  }
+
+  add(magnitude: number): void {
+    this.magnitude = Math.max(this.magnitude, magnitude);
+  }
+}
+
+/** All that a calibration gathers. */
+export interface Statistics {
+  readonly activations: readonly ActivationStatistics[];
+  readonly outputs: readonly OutputStatistics[];
+}
+
 /** Timestep buckets cut sigma's range [0, 1] evenly; sigma is the timestep over the number of training timesteps. */
 export function bucketOf(sigma: number, buckets: number): number {
   return Math.min(buckets - 1, Math.max(0, Math.floor(sigma * buckets)));

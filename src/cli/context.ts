@@ -15,14 +15,21 @@ export interface Context {
   readonly io: Io;
   readonly signal: AbortSignal;
   readonly quiet: boolean;
+  readonly verbose: boolean;
   readonly json: boolean;
   /** Prints to stdout: results, nothing else. */
   print(text: string): void;
   /** Prints a line for people to stderr, unless --quiet. */
   say(text: string): void;
+  /** Prints a line to stderr with --verbose. */
+  detail(text: string): void;
 }
 
-export function createContext(io: Io, signal: AbortSignal, flags: { quiet: boolean; json: boolean }): Context {
+export function createContext(
+  io: Io,
+  signal: AbortSignal,
+  flags: Pick<Context, 'quiet' | 'verbose' | 'json'>,
+): Context {
   return {
     io,
     signal,
@@ -32,6 +39,9 @@ export function createContext(io: Io, signal: AbortSignal, flags: { quiet: boole
     },
     say: (text) => {
       if (!flags.quiet) io.stderr.write(`${text}\n`);
+    },
+    detail: (text) => {
+      if (flags.verbose) io.stderr.write(`${text}\n`);
     },
   };
 }

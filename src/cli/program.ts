@@ -4,6 +4,7 @@ import type { CommandModule } from './command.js';
 import { calibrateCommand } from './commands/calibrate.js';
 import { evalCommand } from './commands/eval.js';
 import { gateCommand } from './commands/gate.js';
+import { importCommand } from './commands/import.js';
 import { inspectCommand } from './commands/inspect.js';
 import { mergeCommand } from './commands/merge.js';
 import { quantizeCommand } from './commands/quantize.js';
@@ -11,6 +12,7 @@ import { applyConfig } from './config.js';
 import { createContext, type Io } from './context.js';
 
 const COMMANDS: readonly CommandModule[] = [
+  importCommand,
   inspectCommand,
   calibrateCommand,
   mergeCommand,
@@ -19,6 +21,12 @@ const COMMANDS: readonly CommandModule[] = [
   gateCommand,
 ];
 
+interface GlobalFlags {
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+  readonly json?: boolean;
+}
+
 export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number }): Command {
   const program = new Command('wanq')
     .description(
@@ -26,6 +34,7 @@ export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number
     )
     .version(VERSION)
     .option('-q, --quiet', 'no progress and no hints on stderr')
+    .option('-v, --verbose', 'what each step did, on stderr')
     .option('--json', 'results as JSON on stdout, nothing else')
     .showSuggestionAfterError()
     .exitOverride()
@@ -48,8 +57,8 @@ export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number
   for (const { define, load } of COMMANDS) {
     const command = define(program.createCommand()).copyInheritedSettings(program);
     command.action(async () => {
-      const { quiet = false, json = false } = program.opts<{ quiet?: boolean; json?: boolean }>();
-      const context = createContext(io, signal, { quiet, json });
+      const { quiet = false, verbose = false, json = false } = program.opts<GlobalFlags>();
+      const context = createContext(io, signal, { quiet, verbose, json });
       const { run } = await load();
       outcome.code = (await run(context, { positional: command.args, flags: command.opts() })) ?? 0;
     });

@@ -1,6 +1,8 @@
 import { forwardFlops } from '../analyze/flops.js';
 import { findLinears, type Linear } from '../analyze/linears.js';
 import { loadGraph } from '../onnx/load.js';
+import { NORMALIZE } from '../passes/normalize.js';
+import { runPasses } from '../passes/pass.js';
 import { tokensOf } from '../pipeline/geometry.js';
 import type { PipelineFolder } from '../pipeline/layout.js';
 import type { PipelineShape } from '../pipeline/open.js';
@@ -15,7 +17,11 @@ export async function speedBound(
 ): Promise<Metric> {
   const outputs = (linears: readonly Linear[]): Set<string> => new Set(linears.map(({ output }) => output));
   const [before, after] = await Promise.all(
-    [reference, quantized].map(async (folder) => findLinears((await loadGraph(folder.modelPath('transformer'))).graph)),
+    [reference, quantized].map(async (folder) => {
+      const model = await loadGraph(folder.modelPath('transformer'));
+      runPasses(model, NORMALIZE);
+      return findLinears(model.graph);
+    }),
   );
   // A quantized linear's weight comes out of a DequantizeLinear, so findLinears no longer lists it.
   const left = outputs(after as Linear[]);

@@ -12,7 +12,9 @@ export type Attribute =
   | { readonly name: string; readonly type: 'ints'; readonly value: readonly (number | bigint)[] }
   | { readonly name: string; readonly type: 'strings'; readonly value: readonly Uint8Array[] }
   | { readonly name: string; readonly type: 'graphs'; readonly value: readonly Graph[] }
-  /** A kind wanq has no use for (sparse tensors, type protos, references); it survives as its bytes. */
+  /** Inside a function: the attribute of that name of the node that calls it. */
+  | { readonly name: string; readonly type: 'reference'; readonly to: string }
+  /** A kind wanq has no use for (sparse tensors, type protos); it survives as its bytes. */
   | { readonly name: string; readonly type: 'opaque' };
 
 export function int(name: string, value: number): Attribute {

@@ -68,7 +68,12 @@ export function byteSize(dtype: DataTypeName, elements: number): number | undefi
   return bits === undefined ? undefined : Math.ceil((elements * bits) / 8);
 }
 
-/** Float types a weight may have and still be quantized. */
+/** Float types a weight may be stored in. */
+export function isStorableFloat(dtype: DataTypeName): boolean {
+  return isQuantizableFloat(dtype) || dtype === 'float64';
+}
+
+/** Float types a product may compute in and still be quantized. */
 export function isQuantizableFloat(dtype: DataTypeName): dtype is 'float32' | 'float16' | 'bfloat16' {
   return dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16';
 }

@@ -18,6 +18,8 @@ export interface NodeFields {
   opType: string;
   domain?: string;
   name?: string;
+  /** Which of several functions of one name a node calls. */
+  overload?: string;
   inputs: string[];
   outputs: string[];
   attributes?: Attribute[];
@@ -30,6 +32,7 @@ export class Node {
   opType: string;
   domain: string;
   name: string;
+  readonly overload: string;
   inputs: string[];
   outputs: string[];
   attributes: Attribute[];
@@ -39,6 +42,7 @@ export class Node {
     this.opType = fields.opType;
     this.domain = fields.domain ?? '';
     this.name = fields.name ?? '';
+    this.overload = fields.overload ?? '';
     this.inputs = fields.inputs;
     this.outputs = fields.outputs;
     this.attributes = fields.attributes ?? [];
@@ -53,6 +57,12 @@ export class Node {
   intAttribute(name: string, fallback: number): number {
     const attribute = this.attribute(name);
     return attribute?.type === 'int' ? Number(attribute.value) : fallback;
+  }
+
+  /** @returns a float attribute, or `fallback` where it is absent. */
+  floatAttribute(name: string, fallback: number): number {
+    const attribute = this.attribute(name);
+    return attribute?.type === 'float' ? attribute.value : fallback;
   }
 }
 
@@ -99,12 +109,27 @@ export interface OperatorSet {
   readonly version: number;
 }
 
+/** A function of the model's own, which nodes call by its name as an operator. */
+export interface FunctionDefinition {
+  readonly domain: string;
+  readonly name: string;
+  readonly overload: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  /** Attributes it has where the calling node gives none. */
+  readonly defaults: readonly Attribute[];
+  readonly nodes: readonly Node[];
+  readonly opsets: readonly OperatorSet[];
+}
+
 /** A model: a graph, the operator sets it is written in, and free-form metadata. */
 export class Model {
   irVersion: number;
   opsets: OperatorSet[];
   producer: string;
   graph: Graph;
+  /** Model-local functions; they may be dropped and not changed. */
+  functions: readonly FunctionDefinition[];
   /** `metadata_props` of the model. */
   metadata: Map<string, string>;
 
@@ -113,12 +138,14 @@ export class Model {
     opsets: OperatorSet[];
     producer?: string;
     graph: Graph;
+    functions?: readonly FunctionDefinition[];
     metadata?: Map<string, string>;
   }) {
     this.irVersion = fields.irVersion;
     this.opsets = fields.opsets;
     this.producer = fields.producer ?? '';
     this.graph = fields.graph;
+    this.functions = fields.functions ?? [];
     this.metadata = fields.metadata ?? new Map();
   }
 

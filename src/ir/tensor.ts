@@ -11,13 +11,28 @@ export type TensorData =
 /**
  * How a tensor comes of a float tensor seen as the matrix [dims[0], all other dims]:
  * - `int8`, `int8-scales`: codes and scales of symmetric per-channel quantization. `axis` is the channel axis of the matrix; with
- *   `transposed`, the codes are laid out as its transpose.
+ *   `transposed`, the codes are laid out as its transpose. The matrix is multiplied with `factors` first. Scales of `float16` are rounded up
+ *   to that type, so that no code leaves its range.
  * - `float16`: the nearest half-precision values.
  * - `float16-rounded`: the same values, kept as float32.
  */
 export type DerivedForm =
-  | { readonly as: 'int8' | 'int8-scales'; readonly axis: 0 | 1; readonly transposed: boolean }
+  | {
+      readonly as: 'int8' | 'int8-scales';
+      readonly axis: 0 | 1;
+      readonly transposed: boolean;
+      /** Absent: float32. */
+      readonly scale?: 'float32' | 'float16';
+      readonly factors?: readonly MatrixFactor[];
+    }
   | { readonly as: 'float16' | 'float16-rounded' };
+
+/** What a matrix is multiplied with or divided by: one value for each row, for each column, or one for all. */
+export interface MatrixFactor {
+  readonly along: 'rows' | 'columns' | 'all';
+  readonly values: Tensor;
+  readonly divides: boolean;
+}
 
 /** A constant tensor. Immutable: a pass that changes one makes a new one. */
 export class Tensor {
@@ -40,6 +55,11 @@ export class Tensor {
   /** Bytes of the raw data; 0 for strings. */
   get byteLength(): number {
     return byteSize(this.dtype, this.elements) ?? 0;
+  }
+
+  /** The same tensor under another name. */
+  renamed(name: string): Tensor {
+    return new Tensor(name, this.dtype, this.dims, this.data);
   }
 
   static fromBytes(name: string, dtype: DataTypeName, dims: readonly number[], bytes: Uint8Array): Tensor {
@@ -74,5 +94,6 @@ export function asBytes(array: ArrayBufferView): Uint8Array {
 
 /** @returns bytes at an offset that typed arrays accept: the same memory where aligned, else a copy. */
 export function aligned(bytes: Uint8Array, alignment: number): Uint8Array {
-  return bytes.byteOffset % alignment === 0 ? bytes : bytes.slice();
+  // Not slice, which of a Buffer is the same memory.
+  return bytes.byteOffset % alignment === 0 ? bytes : new Uint8Array(bytes);
 }

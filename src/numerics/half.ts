@@ -41,6 +41,13 @@ export function fromHalf(bits: number): number {
   return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
 }
 
+/** @returns the smallest positive binary16 value that is not below a positive `value`; the largest finite one above that */
+export function ceilToHalf(value: number): number {
+  const bits = Math.min(toHalf(value), 0x7bff);
+  const nearest = fromHalf(bits);
+  return nearest >= value || bits === 0x7bff ? nearest : fromHalf(bits + 1);
+}
+
 let halfTable: Float32Array | undefined;
 
 export function halfToFloat32(bits: Uint16Array, out: Float32Array = new Float32Array(bits.length)): Float32Array {

@@ -1,3 +1,5 @@
+import { ceilToHalf } from './half.js';
+
 /** Affine INT8 quantization as ONNX's QuantizeLinear defines it: q = saturate(round_half_even(x / scale) + zero_point). */
 
 /** 1.5 * 2^52: adding it leaves no bits for a fraction, so the FPU rounds half to even. Exact for |x| < 2^51. */
@@ -50,9 +52,15 @@ export function raiseMaxima(
   return maxima.every(Number.isFinite);
 }
 
-/** @returns max|w| / 127 of each channel, as {@link quantizeWeight} defines it */
-export function weightScales(maxima: Float32Array): Float32Array {
-  return maxima.map((magnitude) => positiveScale(magnitude / 127));
+/**
+ * @param type `float16`: rounded up to a value of that type
+ * @returns max|w| / 127 of each channel, as {@link quantizeWeight} defines it
+ */
+export function weightScales(maxima: Float32Array, type: 'float32' | 'float16' | undefined = 'float32'): Float32Array {
+  return maxima.map((magnitude) => {
+    const scale = positiveScale(magnitude / 127);
+    return type === 'float16' ? ceilToHalf(scale) : scale;
+  });
 }
 
 /** Rows and columns that are transposed together, so that both sides stay in the processor's cache. */
@@ -117,10 +125,11 @@ export function quantizeWeight(
   columns: number,
   axis: 0 | 1,
   transposed = false,
+  type: 'float32' | 'float16' = 'float32',
 ): QuantizedWeight {
   const maxima = new Float32Array(axis === 0 ? rows : columns);
   raiseMaxima(weight, rows, columns, axis, maxima);
-  const scales = weightScales(maxima);
+  const scales = weightScales(maxima, type);
   const values = new Int8Array(weight.length);
   quantizeInto(weight, rows, columns, axis, scales, transposed, values);
   return { values, scales };
@@ -137,15 +146,24 @@ export interface ActivationScale {
  * The scale that covers [low, high].
  * - int8: symmetric, zero point 0, codes -127..127.
  * - uint8: affine over the range widened to contain 0, codes 0..255, zero point rounded so that 0 is exact.
+ *
+ * @param type `float16`: the scale is rounded up to a value of that type
  */
-export function activationScale(dtype: 'int8' | 'uint8', low: number, high: number): ActivationScale {
+export function activationScale(
+  dtype: 'int8' | 'uint8',
+  low: number,
+  high: number,
+  type: 'float32' | 'float16' = 'float32',
+): ActivationScale {
+  const rounded = (scale: number): number =>
+    type === 'float16' ? ceilToHalf(positiveScale(scale)) : positiveScale(scale);
   if (dtype === 'int8') {
     const threshold = Math.max(Math.abs(low), Math.abs(high));
-    return { dtype, scale: positiveScale(threshold / 127), zeroPoint: 0 };
+    return { dtype, scale: rounded(threshold / 127), zeroPoint: 0 };
   }
   const from = Math.min(low, 0);
   const to = Math.max(high, 0);
-  const scale = positiveScale((to - from) / 255);
+  const scale = rounded((to - from) / 255);
   return { dtype, scale, zeroPoint: Math.min(255, Math.max(0, roundHalfEven(-from / scale))) };
 }
 

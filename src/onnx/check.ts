@@ -1,5 +1,6 @@
 import { printable, WanqError } from '../errors.js';
 import type { Tensor } from '../ir/tensor.js';
+import { halfToFloat32 } from '../numerics/half.js';
 import { loadModel } from './load.js';
 
 /**
@@ -18,8 +19,9 @@ export async function checkSaved(file: string): Promise<void> {
     );
     for (const name of new Set(scales)) {
       const tensor = initializers.get(name);
-      if (tensor?.dtype !== 'float32') continue;
-      const values = new Float32Array((await loaded.read(tensor)).slice().buffer);
+      if (tensor?.dtype !== 'float32' && tensor?.dtype !== 'float16') continue;
+      const { buffer } = new Uint8Array(await loaded.read(tensor));
+      const values = tensor.dtype === 'float16' ? halfToFloat32(new Uint16Array(buffer)) : new Float32Array(buffer);
       if (values.every((scale) => scale > 0 && scale < Number.POSITIVE_INFINITY)) continue;
       throw new WanqError('MODEL_INVALID', `${printable(file)}: scale "${printable(name)}" is not positive and finite`);
     }

@@ -1,7 +1,7 @@
 import { WanqError } from '../errors.js';
 import type { Attribute } from '../ir/attribute.js';
 import { DataType, dataTypeName } from '../ir/dtype.js';
-import { type Dim, Graph, Model, Node, type OperatorSet, type Value } from '../ir/graph.js';
+import { type Dim, type FunctionDefinition, Graph, Model, Node, type OperatorSet, type Value } from '../ir/graph.js';
 import { MAX_GRAPH_DEPTH, MAX_NODES } from '../limits.js';
 import { AttributeType, decode, decodeMessage, encodeMessage, type Message } from './schema.js';
 import { decodeTensor, encodeTensor } from './tensor-proto.js';
@@ -13,6 +13,7 @@ import { decodeTensor, encodeTensor } from './tensor-proto.js';
 const nodeOrigins = new WeakMap<Node, Uint8Array>();
 const attributeOrigins = new WeakMap<Attribute, Uint8Array>();
 const valueOrigins = new WeakMap<Value, Uint8Array>();
+const functionOrigins = new WeakMap<FunctionDefinition, Uint8Array>();
 const graphOrigins = new WeakMap<Graph, Message>();
 const modelOrigins = new WeakMap<Model, Message>();
 
@@ -33,10 +34,27 @@ export function decodeModel(bytes: Uint8Array): Model {
     opsets: toOpsets(proto.opsetImport),
     producer: [proto.producerName, proto.producerVersion].filter(Boolean).join(' '),
     graph,
+    functions: (proto.functions ?? []).map(decodeFunction),
     metadata: toMap(proto.metadataProps),
   });
   modelOrigins.set(model, proto);
   return model;
+}
+
+function decodeFunction(bytes: Uint8Array): FunctionDefinition {
+  const proto = decode('FunctionProto', bytes, 'a function');
+  const definition: FunctionDefinition = {
+    domain: proto.domain ?? '',
+    name: proto.name ?? '',
+    overload: proto.overload ?? '',
+    inputs: proto.input ?? [],
+    outputs: proto.output ?? [],
+    defaults: (proto.attributeProto ?? []).map((attribute: Uint8Array) => decodeAttribute(attribute, 0)),
+    nodes: (proto.node ?? []).map((node: Uint8Array) => decodeNode(node, 0)),
+    opsets: toOpsets(proto.opsetImport),
+  };
+  functionOrigins.set(definition, bytes);
+  return definition;
 }
 
 function toMap(entries: readonly Message[] | undefined): Map<string, string> {
@@ -82,6 +100,7 @@ function decodeNode(bytes: Uint8Array, depth: number): Node {
     opType: proto.opType ?? '',
     domain: proto.domain ?? '',
     name: proto.name ?? '',
+    overload: proto.overload ?? '',
     inputs: proto.input ?? [],
     outputs: proto.output ?? [],
     attributes: (proto.attribute ?? []).map((attribute: Uint8Array) => decodeAttribute(attribute, depth)),
@@ -100,6 +119,7 @@ function decodeAttribute(bytes: Uint8Array, depth: number): Attribute {
 
 function attributeOf(proto: Message, depth: number): Attribute {
   const name: string = proto.name ?? '';
+  if (proto.refAttrName) return { name, type: 'reference', to: proto.refAttrName };
   switch (proto.type) {
     case AttributeType.float:
       return { name, type: 'float', value: proto.f ?? 0 };
@@ -156,7 +176,7 @@ export function withGraph(model: Model, graph: Graph): Model {
   return other;
 }
 
-/** @throws Error where a derived tensor is left: `onnx/save` computes those first. */
+/** @throws Error where a derived tensor or a function that was not read is left: `onnx/save` computes the former first. */
 export function encodeModel(model: Model): Uint8Array {
   const proto: Message = { ...modelOrigins.get(model) };
   keepUnknown(modelOrigins.get(model), proto);
@@ -169,6 +189,7 @@ export function encodeModel(model: Model): Uint8Array {
   }
   if (!sameEntries(model.metadata, toMap(proto.metadataProps))) proto.metadataProps = toEntries(model.metadata);
   proto.graph = encodeGraph(model.graph);
+  proto.functions = model.functions.map((definition) => functionOrigins.get(definition));
   if (!modelOrigins.has(model)) proto.producerName = model.producer;
   return encodeMessage('ModelProto', proto);
 }
@@ -204,6 +225,7 @@ function encodeNode(node: Node): Uint8Array {
   proto.attribute = attributes;
   if (node.name !== (proto.name ?? '')) proto.name = node.name;
   if (node.domain !== (proto.domain ?? '')) proto.domain = node.domain;
+  if (node.overload !== (proto.overload ?? '')) proto.overload = node.overload;
   if (!sameMetadata) proto.metadataProps = toEntries(node.metadata);
   return encodeMessage('NodeProto', proto);
 }
@@ -240,7 +262,8 @@ function encodeAttribute(attribute: Attribute): Uint8Array {
     return encodeMessage('AttributeProto', proto);
   }
   if (origin) return origin;
-  if (attribute.type === 'opaque') throw new Error(`attribute ${attribute.name} has lost its bytes`);
+  if (attribute.type === 'opaque' || attribute.type === 'reference')
+    throw new Error(`attribute ${attribute.name} has lost its bytes`);
   const proto: Message = { name: attribute.name, type: AttributeType[attribute.type] };
   switch (attribute.type) {
     case 'float':

@@ -6,7 +6,7 @@ import { Tensor, type TensorSource } from '../ir/tensor.js';
 import { MAX_MODEL_BYTES } from '../limits.js';
 import { readBounded } from '../util/files.js';
 import { decodeModel } from './codec.js';
-import { derive } from './convert/tile.js';
+import { derive, readFactors } from './convert/tile.js';
 import { ExternalData } from './external-data.js';
 
 /** A model with the means to read its weights. Weights in external files are not read until asked for. */
@@ -56,7 +56,7 @@ export async function loadModel(file: string): Promise<LoadedModel> {
       case 'external':
         return external.read(tensor);
       case 'derived':
-        return derive(data.source, await read(data.source), data.form);
+        return derive(data.source, await read(data.source), data.form, await readFactors(data.source, data.form, read));
       case 'strings':
         throw new Error(`tensor ${tensor.name} holds strings`);
     }

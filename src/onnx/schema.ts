@@ -21,6 +21,17 @@ const MESSAGES: Record<string, Record<string, [type: string, id: number, rule?: 
     metadataProps: ['StringStringEntryProto', 14, 'repeated'],
     functions: ['bytes', 25, 'repeated'],
   },
+  FunctionProto: {
+    name: ['string', 1],
+    input: ['string', 4, 'repeated'],
+    output: ['string', 5, 'repeated'],
+    attribute: ['string', 6, 'repeated'],
+    node: ['bytes', 7, 'repeated'],
+    opsetImport: ['OperatorSetIdProto', 9, 'repeated'],
+    domain: ['string', 10],
+    attributeProto: ['bytes', 11, 'repeated'],
+    overload: ['string', 13],
+  },
   OperatorSetIdProto: { domain: ['string', 1], version: ['int64', 2] },
   StringStringEntryProto: { key: ['string', 1], value: ['string', 2] },
   GraphProto: {

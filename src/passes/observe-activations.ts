@@ -3,7 +3,7 @@ import { DataType, type DataTypeName } from '../ir/dtype.js';
 import { Node } from '../ir/graph.js';
 import { NameAuthority } from '../ir/names.js';
 import { Tensor } from '../ir/tensor.js';
-import { type Pass, requireOpset } from './pass.js';
+import { counted, type Pass, requireOpset } from './pass.js';
 
 /** An activation to observe. Its last axis holds the channels. */
 export interface ObservedValue {
@@ -31,14 +31,22 @@ export interface ObserveOptions {
   readonly tokens: number | 'all';
   /** Receives the outputs in the order of `values`. */
   readonly outputs: ObserverOutputs[];
+  /** Values of which only the largest magnitude is asked for. */
+  readonly magnitudes?: readonly string[];
+}
+
+/** Graph output with the largest magnitude of the i-th value asked for, a float32 scalar. */
+export function magnitudeOutput(i: number): string {
+  return `wanq.magnitude.${i}`;
 }
 
 /**
  * Adds graph outputs with the statistics of activations, so that no activation leaves the runtime whole: per-channel minimum and maximum
  * over every token, and a sample of tokens for the histograms. The number of rows is taken in the graph, so one model serves every
  * resolution and prompt length: with R rows and k samples, sample i is row floor((i + jitter[i]) R / k).
+ * Of `magnitudes`, one number each.
  */
-export function observeActivations({ values, tokens, outputs }: ObserveOptions): Pass {
+export function observeActivations({ values, tokens, outputs, magnitudes = [] }: ObserveOptions): Pass {
   return {
     name: 'observe-activations',
     description: 'adds outputs with per-channel ranges and token samples of activations',
@@ -47,7 +55,11 @@ export function observeActivations({ values, tokens, outputs }: ObserveOptions):
     },
     run(model) {
       const { graph } = model;
-      if (values.length === 0 || graph.outputs.some(({ name }) => name.startsWith('wanq.observe.'))) return false;
+      if (
+        values.length + magnitudes.length === 0 ||
+        graph.outputs.some(({ name }) => /^wanq\.(observe|magnitude)\./.test(name))
+      )
+        return undefined;
       const names = new NameAuthority(graph);
       const emit = (opType: string, inputs: string[], attributes: Node['attributes'] = []): string => {
         const output = names.unique('wanq.value');
@@ -72,7 +84,8 @@ export function observeActivations({ values, tokens, outputs }: ObserveOptions):
         tokens === 'all'
           ? undefined
           : { limit: constant(Tensor.int64(names.unique('wanq.tokens'), [], [tokens])), jitter: JITTER_INPUT };
-      if (sampler && tokens !== 'all') graph.inputs.push({ name: JITTER_INPUT, dtype: 'float64', dims: [tokens] });
+      if (sampler && tokens !== 'all' && values.length > 0)
+        graph.inputs.push({ name: JITTER_INPUT, dtype: 'float64', dims: [tokens] });
 
       const sampleRows = (rows: string): string => {
         if (!sampler) return rows;
@@ -105,7 +118,20 @@ export function observeActivations({ values, tokens, outputs }: ObserveOptions):
         );
         outputs.push(named as unknown as ObserverOutputs);
       }
-      return true;
+      const whole = (opType: string, value: string): string => emit(opType, [value], [int('keepdims', 0)]);
+      for (const [i, value] of magnitudes.entries()) {
+        const extremes = ['ReduceMax', 'ReduceMin'].map((opType) => whole(opType, value));
+        const largest = emit(
+          'Max',
+          extremes.map((extreme) => emit('Abs', [extreme])),
+        );
+        const name = magnitudeOutput(i);
+        const attributes = [int('to', DataType.float32)];
+        graph.nodes.push(new Node({ opType: 'Cast', name, inputs: [largest], outputs: [name], attributes }));
+        graph.outputs.push({ name, dtype: 'float32', dims: [] });
+      }
+      const parts = [counted(values.length, 'activation'), counted(magnitudes.length, 'output')];
+      return `observes ${parts.filter((part) => part !== undefined).join(' and ')}`;
     },
   };
 }

@@ -1,5 +1,5 @@
 import { Tensor } from '../ir/tensor.js';
-import type { Pass } from './pass.js';
+import { counted, type Pass } from './pass.js';
 
 /**
  * Rounds every float32 initializer to the nearest float16 and back: the change that storing a model in FP16 makes, and nobody minds. What it
@@ -9,7 +9,7 @@ export const roundWeights: Pass = {
   name: 'round-weights',
   description: 'rounds float32 weights to float16 precision',
   run({ graph }) {
-    let modified = false;
+    let rounded = 0;
     for (const tensor of graph.initializers.values()) {
       if (tensor.dtype !== 'float32' || tensor.data.kind === 'derived') continue;
       graph.addInitializer(
@@ -19,8 +19,9 @@ export const roundWeights: Pass = {
           form: { as: 'float16-rounded' },
         }),
       );
-      modified = true;
+      rounded++;
     }
-    return modified;
+    const weights = counted(rounded, 'weight');
+    return weights && `rounded ${weights} to half precision`;
   },
 };

@@ -1,4 +1,5 @@
-import { type Boundary, isConstant } from '../analyze/boundaries.js';
+import type { Boundary } from '../analyze/boundaries.js';
+import { isConstant } from '../analyze/constants.js';
 import { Graph, type Model, type Node, type Value } from '../ir/graph.js';
 import { indexGraph, valuesRead } from '../ir/traverse.js';
 

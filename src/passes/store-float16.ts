@@ -3,7 +3,7 @@ import { DataType } from '../ir/dtype.js';
 import { Node } from '../ir/graph.js';
 import { NameAuthority } from '../ir/names.js';
 import { Tensor } from '../ir/tensor.js';
-import type { Pass } from './pass.js';
+import { counted, type Pass } from './pass.js';
 
 /**
  * Stores float32 initializers as float16, with a Cast back to float32 in front of whoever reads them: half the bytes, and every operator
@@ -37,7 +37,8 @@ export function storeFloat16(names: ReadonlySet<string>): Pass {
       }
       graph.nodes.unshift(...casts);
       graph.inputs = graph.inputs.filter(({ name }) => !casts.some(({ outputs }) => outputs[0] === name));
-      return casts.length > 0;
+      const weights = counted(casts.length, 'weight');
+      return weights && `stored ${weights} as FP16, cast back where they are read`;
     },
   };
 }

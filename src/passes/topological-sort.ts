@@ -1,6 +1,6 @@
 import type { Node } from '../ir/graph.js';
 import { valuesRead } from '../ir/traverse.js';
-import type { Pass } from './pass.js';
+import { counted, type Pass } from './pass.js';
 
 interface Visit {
   readonly node: Node;
@@ -40,8 +40,8 @@ export const topologicalSort: Pass = {
       return { node, waiting: [...valuesRead(node)].reverse() };
     }
 
-    const modified = sorted.some((node, i) => node !== graph.nodes[i]);
+    const moved = counted(sorted.filter((node, i) => node !== graph.nodes[i]).length, 'node');
     graph.nodes = sorted;
-    return modified;
+    return moved && `moved ${moved}`;
   },
 };

@@ -1,3 +1,4 @@
+import { type StructuralInputs, structuralInputs } from '../analyze/structure.js';
 import { printable, WanqError } from '../errors.js';
 import type { Graph, Value } from '../ir/graph.js';
 
@@ -15,11 +16,18 @@ const NAMES = {
   text: ['encoder_hidden_states', 'context', 'prompt_embeds'],
 } as const;
 
-/** @throws WanqError MODEL_UNSUPPORTED naming the inputs the graph has */
+/**
+ * By the names that diffusers, optimum and the original repository use; where one is missing, by the structure of the graph.
+ * @throws WanqError MODEL_UNSUPPORTED naming the inputs the graph has
+ */
 export function transformerSignature(graph: Graph, where: string): TransformerSignature {
+  let structural: StructuralInputs | undefined;
   const find = (role: keyof typeof NAMES): Value => {
     const names: readonly string[] = NAMES[role];
-    const value = graph.inputs.find(({ name }) => names.includes(name));
+    const named = graph.inputs.find(({ name }) => names.includes(name));
+    if (named) return named;
+    structural ??= structuralInputs(graph);
+    const value = structural[role];
     if (value) return value;
     const have = graph.inputs.map(({ name }) => printable(name, 40)).join(', ');
     throw new WanqError('MODEL_UNSUPPORTED', `${where} has no input for ${role}; it has ${have}`, {

@@ -4,8 +4,11 @@ import { type CalibrationIdentity, readCalibration } from '../calibrate/file.js'
 import { printable, WanqError } from '../errors.js';
 import { fingerprint, type LoadedModel, loadModel } from '../onnx/load.js';
 import { type SavedModel, type SaveProgress, saveModel } from '../onnx/save.js';
-import { runPasses } from '../passes/pass.js';
-import { quantizeLinears } from '../passes/quantize-linears.js';
+import { computeFloat16 } from '../passes/compute-float16.js';
+import { convertOpset } from '../passes/convert-opset.js';
+import { NORMALIZE } from '../passes/normalize.js';
+import { type PassReport, runPasses } from '../passes/pass.js';
+import { quantizeLinears, SCALE_OPSET } from '../passes/quantize-linears.js';
 import { removeUnused } from '../passes/remove-unused.js';
 import { storeFloat16 } from '../passes/store-float16.js';
 import { topologicalSort } from '../passes/topological-sort.js';
@@ -24,6 +27,7 @@ import { VERSION } from '../version.js';
 import type { Verification } from './options.js';
 import { type BoundPlan, makePlan, type PlanOptions, type QuantPlan } from './plan.js';
 import { refuseUnsupported } from './support.js';
+import { TARGET_TRAITS } from './target.js';
 import { type Verified, verify } from './verify.js';
 
 export interface QuantizeOptions extends PlanOptions {
@@ -47,6 +51,10 @@ export interface QuantizeSummary extends SavedModel {
   /** What the activations were calibrated on. */
   readonly inputs: CalibrationIdentity['inputs'];
   readonly verified: Verified;
+  /** Values beside the plan's that would not fit into FP16 and keep what reads them in FP32. */
+  readonly overflow: readonly string[];
+  /** What each pass over the graph did. */
+  readonly passes: readonly PassReport[];
 }
 
 /**
@@ -65,15 +73,24 @@ export async function planPipeline(
   }
 }
 
-/** @returns the plan, and the fingerprint of the model before any pass changes it; empty where no calibration asks for one */
+/** @returns the plan, the fingerprint of the model before any pass changes it (empty without a calibration), and what the passes did before planning */
 async function bindPlan(
   loaded: LoadedModel,
   options: PlanOptions & { readonly calibration?: string | undefined },
-): Promise<BoundPlan & { readonly source: string; readonly inputs: CalibrationIdentity['inputs'] }> {
+): Promise<
+  BoundPlan & {
+    readonly source: string;
+    readonly passes: readonly PassReport[];
+    readonly inputs: CalibrationIdentity['inputs'];
+  }
+> {
   refuseUnsupported(loaded.model, loaded.path);
+  // A plan without a calibration needs no weights, and may have none.
+  const source = options.calibration === undefined ? '' : await fingerprint(loaded);
+  const passes = runPasses(loaded.model, NORMALIZE);
   const { graph } = loaded.model;
   if (options.calibration === undefined)
-    return { ...makePlan(graph, options, undefined), source: '', inputs: 'prompts' };
+    return { ...makePlan(graph, options, undefined), source, passes, inputs: 'prompts' };
   const calibration = await readCalibration(options.calibration);
   const { done, identity } = calibration;
   if (done.length < identity.promptCount) {
@@ -86,7 +103,6 @@ async function bindPlan(
       { hint },
     );
   }
-  const source = await fingerprint(loaded);
   if (identity.model !== source) {
     throw new WanqError(
       'CALIBRATION_MISMATCH',
@@ -94,7 +110,7 @@ async function bindPlan(
       { hint: 'run `wanq calibrate` on this pipeline' },
     );
   }
-  return { ...makePlan(graph, options, calibration), source, inputs: identity.inputs };
+  return { ...makePlan(graph, options, calibration), source, passes, inputs: identity.inputs };
 }
 
 /**
@@ -109,11 +125,30 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
   await refuseInside(options.output, folder.root);
   const loaded = await loadModel(folder.modelPath('transformer'));
   try {
-    const { plan, quantized, halved, source, inputs } = await bindPlan(loaded, options);
+    const { plan, quantized, halved, computed, magnitudes, source, inputs, passes } = await bindPlan(loaded, options);
     await assertWritable(options.output);
     await checkSpace(options, plan, folder);
     const { model } = loaded;
-    runPasses(model, [quantizeLinears(quantized), storeFloat16(halved), topologicalSort, removeUnused]);
+    const computes = plan.float === 'fp16' && TARGET_TRAITS[plan.target].computesFloat16;
+    const opset = Math.max(...quantized.map(({ scaleType = 'float32' }) => SCALE_OPSET[scaleType]));
+    const overflow: string[] = [];
+    const rewritten = runPasses(model, [
+      ...(model.opset < opset ? [convertOpset(opset)] : []),
+      quantizeLinears(quantized),
+      ...(computes
+        ? [
+            computeFloat16({
+              linears: [...computed, ...quantized.map(({ linear }) => linear)],
+              attention: true,
+              ranges: magnitudes,
+              overflow,
+            }),
+          ]
+        : []),
+      storeFloat16(halved),
+      topologicalSort,
+      removeUnused,
+    ]);
     model.metadata = new Map([
       ...model.metadata,
       ['wanq.version', VERSION],
@@ -137,7 +172,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
         options.onProgress?.(done, total);
       });
       const verified = await verify(folder, target, plan.bytesBefore, options.verify ?? 'auto', options.signal);
-      return { ...saved, plan, inputs, output: options.output, verified };
+      return { ...saved, plan, inputs, output: options.output, verified, overflow, passes: [...passes, ...rewritten] };
     });
   } finally {
     await loaded.close();

@@ -19,7 +19,7 @@ export interface SchemeDecision {
 const ALWAYS_KEPT: readonly [RegExp, string][] = [
   [/^patch_embedding$/, 'patch embedding: everything downstream inherits its error'],
   [/^time_/, 'timestep embedding: it modulates every activation of every block'],
-  [/^text_embedder/, 'condition embedder: small, and every cross attention reads it'],
+  [/^(text|image)_embedder/, 'condition embedder: small, and every cross attention reads it'],
   [/^proj_out$/, 'output projection: its error goes straight into the latents'],
 ];
 

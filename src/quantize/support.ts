@@ -1,18 +1,41 @@
 import { printable, WanqError } from '../errors.js';
-import type { Model } from '../ir/graph.js';
+import type { Model, Node } from '../ir/graph.js';
+import { subgraphs } from '../ir/traverse.js';
 
-/** @throws WanqError MODEL_UNSUPPORTED for a graph that this version does not quantize */
-export function refuseUnsupported(model: Model, file: string): void {
-  const quantized = model.graph.nodes.find(({ opType }) => /^(De)?QuantizeLinear$|^QLinear|Integer$/.test(opType));
+/** Operators of quantized graphs: ONNX's own, and onnxruntime's (QAttention, MatMulNBits, ...). */
+const QUANTIZED =
+  /^(Dynamic)?Quantize|^Dequantize|Quantized$|^QLinear|Integer(ToFloat|16)?$|^Q(Attention|Gemm|MoE|Embed|Ordered)|NBits|Bnb4$|FpQ4$/;
+
+/** Types the inputs of a transformer may have: onnxruntime-node takes no other float type as an input, and a timestep may be whole. */
+const FED = new Set(['float32', 'float16', 'int64', 'int32']);
+
+/** @throws WanqError MODEL_UNSUPPORTED for a graph that cannot be quantized: one that is, or whose inputs have another type */
+export function refuseUnsupported({ graph, functions, metadata }: Model, file: string): void {
+  const nodes = [...graph.nodes, ...functions.flatMap((definition) => definition.nodes)];
+  const quantized = findNode(nodes, ({ opType }) => QUANTIZED.test(opType));
   if (quantized) {
-    throw new WanqError('MODEL_UNSUPPORTED', `${printable(file)} is quantized already (it has ${quantized.opType})`, {
-      hint: 'start from the FP32 model',
+    const by = metadata.has('wanq.version') ? 'by wanq' : `it has ${printable(quantized.opType)}`;
+    throw new WanqError('MODEL_UNSUPPORTED', `${printable(file)} is quantized already (${by})`, {
+      hint: 'start from the FP32 or FP16 model',
     });
   }
-  const input = model.graph.inputs[0];
-  if (input?.dtype !== 'float32') {
-    throw new WanqError('MODEL_UNSUPPORTED', `${printable(file)} computes in ${input?.dtype ?? 'an unknown type'}`, {
-      hint: 'this version quantizes FP32 graphs; export the transformer in FP32',
+  const inputs = graph.inputs.filter(({ name }) => !graph.initializers.has(name));
+  const odd = inputs.find(({ dtype }) => dtype === null || !FED.has(dtype));
+  if (odd) {
+    const what = `input ${printable(odd.name, 40)} in ${odd.dtype ?? 'an unknown type'}`;
+    throw new WanqError('MODEL_UNSUPPORTED', `${printable(file)} takes its ${what}`, {
+      hint: 'export the transformer with FP32 or FP16 inputs',
     });
   }
+}
+
+function findNode(nodes: readonly Node[], test: (node: Node) => boolean): Node | undefined {
+  for (const node of nodes) {
+    if (test(node)) return node;
+    for (const graph of subgraphs(node)) {
+      const found = findNode(graph.nodes, test);
+      if (found) return found;
+    }
+  }
+  return undefined;
 }

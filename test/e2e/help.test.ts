@@ -18,7 +18,8 @@ const sampling = [
 
 describe('--help', () => {
   it.each([
-    ['inspect', []],
+    ['import', ['--copy', '--timestep', '--components', '--output']],
+    ['inspect', ['--roles', '--text']],
     [
       'calibrate',
       [
@@ -60,7 +61,17 @@ describe('--help', () => {
 
   it('lists the commands, the options of all of them and the exit codes', async () => {
     const { stdout } = await place.succeed(['--help']);
-    for (const word of ['inspect', 'calibrate', 'quantize', 'eval', 'gate', '--quiet', '--json', '--version']) {
+    for (const word of [
+      'import',
+      'inspect',
+      'calibrate',
+      'quantize',
+      'eval',
+      'gate',
+      '--quiet',
+      '--verbose',
+      '--json',
+    ]) {
       expect(stdout).toMatch(new RegExp(`^ +.*${word}`, 'm'));
     }
     expect(stdout).toContain('130 interrupted');

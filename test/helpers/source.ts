@@ -1,10 +1,13 @@
 import type { Tensor, TensorSource } from '../../src/ir/tensor.js';
-import { derive } from '../../src/onnx/convert/tile.js';
+import { derive, readFactors } from '../../src/onnx/convert/tile.js';
 
 /** Reads tensors that are in memory or come of one that is. */
 export async function read({ name, data }: Tensor): Promise<Uint8Array> {
   if (data.kind === 'bytes') return data.bytes;
-  if (data.kind === 'derived') return derive(data.source, await read(data.source), data.form);
+  if (data.kind === 'derived') {
+    const { source, form } = data;
+    return derive(source, await read(source), form, await readFactors(source, form, read));
+  }
   throw new Error(`${name} is ${data.kind}`);
 }
 

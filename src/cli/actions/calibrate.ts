@@ -28,6 +28,7 @@ export const run: Action = async (context, { positional, flags }) => {
       throw error;
     })
     .finally(() => progress.stop());
+  for (const { pass, did } of summary.passes) context.detail(`${pass}: ${did}`);
   if (context.json) {
     context.print(JSON.stringify(summary, null, 2));
     return undefined;

@@ -1,14 +1,18 @@
-import { summarize } from '../../analyze/inspect.js';
+import { type LinearRow, linearRows, summarize } from '../../analyze/inspect.js';
 import { printable, WanqError } from '../../errors.js';
 import type { Model, Value } from '../../ir/graph.js';
+import { graphText } from '../../ir/text.js';
 import { loadGraph } from '../../onnx/load.js';
-import { COMPONENTS, PipelineFolder } from '../../pipeline/layout.js';
+import { NORMALIZE } from '../../passes/normalize.js';
+import { runPasses } from '../../passes/pass.js';
+import { COMPONENTS, type Component, PipelineFolder } from '../../pipeline/layout.js';
 import { FLOAT_STORAGES, type FloatStorage } from '../../quantize/options.js';
 import { makePlan } from '../../quantize/plan.js';
 import { SCHEMES, type Scheme } from '../../quantize/scheme.js';
 import { refuseUnsupported } from '../../quantize/support.js';
 import { formatBytes } from '../../report/format.js';
 import type { Action } from '../command.js';
+import type { Context } from '../context.js';
 import { renderTable } from '../ui/table.js';
 
 /** What a scheme makes of the transformer, or why it cannot. */
@@ -16,22 +20,28 @@ type SchemeSize =
   | { readonly scheme: Scheme; readonly float: FloatStorage; readonly bytes: number; readonly share: number }
   | { readonly scheme: Scheme; readonly float: FloatStorage; readonly note: string };
 
-export const run: Action = async (context, { positional }) => {
+export const run: Action = async (context, { positional, flags }) => {
   const [pipeline] = positional as [string];
   const folder = await PipelineFolder.open(pipeline);
+  const { text, roles } = flags as { text?: string | true; roles?: boolean };
+  if (text !== undefined) return printText(context, folder, text === true ? 'transformer' : text);
   const components = [];
   let schemes: SchemeSize[] = [];
+  let linears: LinearRow[] = [];
   for (const name of COMPONENTS) {
     if (!(await folder.has(name))) continue;
     const file = folder.modelPath(name);
     const model = await loadGraph(file);
-    components.push({ name, ...summarize(model.graph, model.opset) });
+    const nodes = model.graph.nodes.length;
+    if (name === 'transformer') runPasses(model, NORMALIZE);
+    components.push({ name, ...summarize(model.graph, model.opset), nodes });
     if (name === 'transformer') {
+      if (roles) linears = linearRows(model.graph);
       schemes = SCHEMES.flatMap((scheme) => FLOAT_STORAGES.map((float) => sizeAfter(scheme, float, model, file)));
     }
   }
   if (context.json) {
-    context.print(JSON.stringify({ pipeline, components, schemes }, null, 2));
+    context.print(JSON.stringify({ pipeline, components, schemes, ...(roles ? { linears } : {}) }, null, 2));
     return undefined;
   }
   for (const { name, inputs, outputs, nodes, opset, parameters, bytes } of components) {
@@ -43,17 +53,25 @@ export const run: Action = async (context, { positional }) => {
   context.print(`\nLinears of the transformer (${transformer?.blocks ?? 0} blocks):`);
   context.print(
     renderTable(
-      ['role', 'count', 'parameters', 'bytes', 'known by'],
-      (transformer?.roles ?? []).map(({ role, count, parameters, bytes, evidence }) => [
+      ['role', 'count', 'parameters', 'bytes', 'known by', 'confidence'],
+      (transformer?.roles ?? []).map(({ role, count, parameters, bytes, evidence, confidence }) => [
         role,
         String(count),
         millions(parameters),
         formatBytes(bytes),
         evidence,
+        confidence,
       ]),
       [1, 2, 3],
     ),
   );
+  for (const { operator, why, count } of transformer?.leftovers ?? []) {
+    context.print(`${count} x ${printable(operator)} with weights will stay as it is: ${why}`);
+  }
+  if (roles) {
+    context.print('\nEvidence for each role:');
+    context.print(rolesTable(linears));
+  }
   context.print('\nSize of the transformer after `wanq quantize`:');
   context.print(
     renderTable(
@@ -71,6 +89,34 @@ export const run: Action = async (context, { positional }) => {
   );
   return undefined;
 };
+
+function rolesTable(linears: readonly LinearRow[]): string {
+  return renderTable(
+    ['role', 'confidence', 'evidence', 'structure says', 'product', 'weight', 'read through'],
+    linears.map(({ role, confidence, evidence, structure, kind, node, weight, shape, stored, computed, chain }) => [
+      role,
+      confidence,
+      evidence,
+      structure === null ? 'nothing' : structure === role ? 'the same' : structure,
+      printable(`${kind} ${node}`, 48),
+      printable(`${weight} [${shape.join(', ')}] ${stored}${computed === stored ? '' : ` -> ${computed ?? '?'}`}`, 64),
+      chain.join(', '),
+    ]),
+  );
+}
+
+async function printText(context: Context, folder: PipelineFolder, name: string): Promise<undefined> {
+  const component = COMPONENTS.find((known): known is Component => known === name);
+  if (context.json || component === undefined || !(await folder.has(component))) {
+    throw context.json
+      ? new WanqError('USAGE', 'a graph as text is not JSON', { hint: 'leave out --json or --text' })
+      : new WanqError('USAGE', `the pipeline has no component ${printable(name)}`, {
+          hint: `--text takes one of ${COMPONENTS.join(', ')}`,
+        });
+  }
+  context.print(graphText(await loadGraph(folder.modelPath(component))));
+  return undefined;
+}
 
 function sizeAfter(scheme: Scheme, float: FloatStorage, model: Model, file: string): SchemeSize {
   const options = { scheme, float, target: 'ort-cpu', method: 'kl', percentile: 99.999, keep: [] } as const;

@@ -1,8 +1,10 @@
-import { WanqError } from '../../errors.js';
+import { UNKNOWN_ROLE } from '../../analyze/roles.js';
+import { printable, WanqError } from '../../errors.js';
 import { NOT_FINITE, NOT_QUANTIZABLE, type PlanRow, type QuantPlan } from '../../quantize/plan.js';
 import { planPipeline, type QuantizeOptions, quantize } from '../../quantize/quantize.js';
 import { formatBytes } from '../../report/format.js';
 import type { Action } from '../command.js';
+import type { Context } from '../context.js';
 import { startProgress } from '../ui/progress.js';
 import { renderTable } from '../ui/table.js';
 
@@ -17,6 +19,7 @@ export const run: Action = async (context, { positional, flags }) => {
   const { dryRun, calibration, output, ...options } = flags as unknown as Flags;
   if (dryRun) {
     const plan = await planPipeline({ ...options, pipeline, calibration });
+    sayNotices(context, plan);
     context.print(context.json ? JSON.stringify(plan, null, 2) : planTable(plan));
     return undefined;
   }
@@ -35,6 +38,7 @@ export const run: Action = async (context, { positional, flags }) => {
     onProgress: (done, total) =>
       progress.update(`quantizing ${formatBytes(done)} of ${formatBytes(total)}`, done / total),
   }).finally(() => progress.stop());
+  for (const { pass, did } of summary.passes) context.detail(`${pass}: ${did}`);
   if (context.json) {
     context.print(JSON.stringify(summary, null, 2));
     return undefined;
@@ -44,6 +48,7 @@ export const run: Action = async (context, { positional, flags }) => {
   context.print(
     `${summary.output}: ${int8} of ${plan.rows.length} linears in INT8, ${formatBytes(dataBytes + graphBytes)} (weights ${formatBytes(plan.bytesBefore)} before)`,
   );
+  sayNotices(context, plan);
   for (const { role, reason } of unexpectedlyKept(plan)) context.say(`warning: ${role} stays as it is: ${reason}`);
   if (inputs === 'synthetic') {
     context.say('warning: the calibration is over random embeddings: the ranges are not those of real prompts');
@@ -54,6 +59,27 @@ export const run: Action = async (context, { positional, flags }) => {
   context.say(`next: wanq eval ${pipeline} ${summary.output} --prompts FILE -o reports/NAME --gate`);
   return undefined;
 };
+
+/** What the plan leaves out without having been told to. */
+function sayNotices(context: Context, { leftovers, knownModel, rows, overflow }: QuantPlan): void {
+  if (!knownModel) {
+    context.say(
+      'warning: this is no Wan transformer that wanq knows: every linear is quantized alike, embeddings included',
+    );
+  }
+  const unknown = rows.filter(
+    ({ role, decision }) => knownModel && role === UNKNOWN_ROLE && decision !== 'int8',
+  ).length;
+  if (unknown > 0) context.say(`warning: ${unknown} linears have no known role and stay as they are`);
+  for (const { role, value, magnitude } of overflow) {
+    context.say(
+      `${role} stays FP32: ${printable(value)} reached ${magnitude.toPrecision(3)}, too near the end of FP16`,
+    );
+  }
+  for (const { operator, why, count } of leftovers) {
+    context.say(`warning: ${count} x ${printable(operator)} with weights stays as it is: ${why}`);
+  }
+}
 
 /** Linears that the scheme names and that cannot be quantized all the same. */
 function unexpectedlyKept({ rows }: QuantPlan): PlanRow[] {

@@ -36,7 +36,7 @@ export const quantizeCommand: CommandModule = {
       .addOption(
         new Option(
           '--float <type>',
-          'how linears that are not quantized are stored; fp16 is cast back where it is read',
+          'fp32: linears that are not quantized stay as they are; fp16: stored so, and computed in FP16 where the target can',
         )
           .choices(FLOAT_STORAGES)
           .default('fp32'),

@@ -36,8 +36,7 @@ export function planJobs(tensors: readonly Tensor[]): { jobs: Job[]; dataBytes: 
     }
     const { source, form } = data;
     const isScales = form.as === 'int8-scales';
-    const channel = 'axis' in form ? `${form.axis}\0${form.transposed}` : '';
-    const key = `${isScales ? 'int8' : form.as}\0${channel}\0${source.name}`;
+    const key = `${derivationKey(source, form)}\0${isScales ? 'int8' : form.as}`;
     const known = groups.get(key);
     if (isScales ? known?.scales : known?.target) throw new Error(`${source.name} is derived twice the same way`);
     const group = known ?? { source, form: isScales ? { ...form, as: 'int8' as const } : form };
@@ -55,6 +54,20 @@ export function planJobs(tensors: readonly Tensor[]): { jobs: Job[]; dataBytes: 
     return { source, form, target: place(target), scales: scales && place(scales) };
   });
   return { jobs, dataBytes: end };
+}
+
+/** The same for tensors that are derived of the same source in the same way, codes and scales alike. */
+export function derivationKey(source: Tensor, form: DerivedForm): string {
+  if (!('axis' in form)) return source.name;
+  const factors = (form.factors ?? []).map(
+    ({ along, values, divides }) => `${along} ${divides} ${values.name} ${inlineText(values)}`,
+  );
+  return [source.name, source.dims, form.axis, form.transposed, form.scale ?? 'float32', ...factors].join('\0');
+}
+
+/** Factors that come of an attribute have no name of their own. */
+function inlineText({ data }: Tensor): string {
+  return data.kind === 'bytes' ? Buffer.from(data.bytes).toString('hex') : '';
 }
 
 function bySource(a: { readonly source: Tensor }, b: { readonly source: Tensor }): number {

@@ -1,10 +1,18 @@
 import type { FileHandle } from 'node:fs/promises';
-import { asBytes, type DerivedForm, type Tensor, type TensorSource } from '../../ir/tensor.js';
+import type { DerivedForm, Tensor, TensorSource } from '../../ir/tensor.js';
 import { weightScales } from '../../numerics/int8.js';
 import { writeFully } from '../../util/files.js';
 import type { Job } from './jobs.js';
 import { openPool, type Slot, type TilePool } from './pool.js';
-import { invalidWeight, matrixOf, type TileResult, type TileStep } from './tile.js';
+import {
+  invalidWeight,
+  matrixOf,
+  readFactors,
+  scaleBytes,
+  type TileFactors,
+  type TileResult,
+  type TileStep,
+} from './tile.js';
 
 /** Bytes read at a time. Large enough for the disk, small enough that a handful in flight stay far below one weight of the 5B. */
 export const TILE_BYTES = 8 * 2 ** 20;
@@ -55,7 +63,7 @@ class WeightStream {
     this.#file = file;
     this.#pool = pool;
     this.#onRead = onRead;
-    const slotBytes = Math.max(TILE_BYTES, ...jobs.map((job) => (job.form ? 4 * matrixOf(job.source).columns : 0)));
+    const slotBytes = Math.max(TILE_BYTES, ...jobs.map((job) => (job.form ? rowBytes(job.source) : 0)));
     // One slot for each thread at work, one waiting for it, and two being read and written.
     this.#slots = new Resource(2 * pool.size + 2, () => ({
       input: new SharedArrayBuffer(slotBytes),
@@ -104,10 +112,12 @@ class WeightStream {
     });
   }
 
-  async #quantize(job: Job, { axis, transposed }: Extract<DerivedForm, { axis: unknown }>): Promise<void> {
+  async #quantize(job: Job, form: Extract<DerivedForm, { axis: unknown }>): Promise<void> {
+    const { axis, transposed, scale } = form;
     const { rows, columns } = matrixOf(job.source);
+    const factors = await readFactors(job.source, form, (tensor) => this.#source.read(tensor));
     // Where a channel is a column, its scale is known when the last row was seen: such a weight is read twice.
-    const known = axis === 1 ? weightScales(await this.#columnMaxima(job)) : undefined;
+    const known = axis === 1 ? weightScales(await this.#columnMaxima(job, factors), scale) : undefined;
     const scales = known ?? new Float32Array(rows);
     const assembly = transposed ? await this.#assemblies.acquire() : undefined;
     const placed = await this.#tiles(
@@ -118,6 +128,8 @@ class WeightStream {
           {
             do: 'int8',
             axis,
+            scale,
+            factors: factorsOf(tile, factors),
             ...(known ? { scales: known } : {}),
             ...(assembly ? { transpose: { codes: assembly, rows, first: tile.row } } : {}),
           },
@@ -137,14 +149,14 @@ class WeightStream {
         await writeFully(this.#file, new Uint8Array(assembly, 0, rows * columns), job.target.offset);
         this.#assemblies.release(assembly);
       }
-      if (job.scales) await writeFully(this.#file, asBytes(scales), job.scales.offset);
+      if (job.scales) await writeFully(this.#file, scaleBytes(scales, scale), job.scales.offset);
     });
   }
 
-  async #columnMaxima(job: Job): Promise<Float32Array> {
+  async #columnMaxima(job: Job, factors: TileFactors): Promise<Float32Array> {
     const maxima = new Float32Array(matrixOf(job.source).columns);
     const parts = await this.#tiles(job, async (tile) => {
-      const result = await this.#run(job, { do: 'maxima' }, tile);
+      const result = await this.#run(job, { do: 'maxima', factors: factorsOf(tile, factors) }, tile);
       result.maxima?.forEach((magnitude, column) => {
         maxima[column] = Math.max(maxima[column] as number, magnitude);
       });
@@ -167,8 +179,8 @@ class WeightStream {
    */
   async #tiles({ source }: Job, use: (tile: Tile) => Promise<void>, first = true): Promise<Promise<void>[]> {
     const { rows, columns } = matrixOf(source);
-    const rowBytes = source.byteLength / rows;
-    const most = Math.max(1, Math.floor(TILE_BYTES / (4 * columns)));
+    const bytes = source.byteLength / rows;
+    const most = Math.max(1, Math.floor(TILE_BYTES / rowBytes(source)));
     const started: Promise<void>[] = [];
     for (let row = 0; row < rows; row += most) {
       const count = Math.min(most, rows - row);
@@ -176,7 +188,7 @@ class WeightStream {
       started.push(
         (
           await this.#withSlot(async (slot) => {
-            await this.#read(slot, source, row * rowBytes, count * rowBytes, first);
+            await this.#read(slot, source, row * bytes, count * bytes, first);
             await use({ ...tile, slot });
           })
         ).done,
@@ -227,6 +239,17 @@ interface Tile {
   readonly row: number;
   readonly rows: number;
   readonly columns: number;
+}
+
+/** Bytes that a row takes in a slot: as it is stored, or as the float32 values it may become. */
+function rowBytes(source: Tensor): number {
+  const { rows, columns } = matrixOf(source);
+  return Math.max(4 * columns, source.byteLength / rows);
+}
+
+/** What of a matrix's factors belongs to the rows of a tile. */
+function factorsOf({ row, rows }: Tile, factors: TileFactors): TileFactors {
+  return factors.rows ? { ...factors, rows: factors.rows.slice(row, row + rows) } : factors;
 }
 
 /** A fixed number of things that are made when they are first needed, taken and given back. */

@@ -129,8 +129,8 @@ describe.each(Object.keys(LAYOUTS))('%s, quantized', (layout) => {
     expect(dequantize?.opType).toBe('DequantizeLinear');
     const [values, scales, zeros] = (dequantize?.inputs ?? []).map((name) => initializers.get(name));
     expect(values?.dtype).toBe('int8');
-    expect(values?.dims).toEqual(layout === 'Gemm with transB' ? [OUT, IN] : [IN, OUT]);
-    expect(dequantize?.intAttribute('axis', -1)).toBe(layout === 'Gemm with transB' ? 0 : 1);
+    expect(values?.dims).toEqual([IN, OUT]);
+    expect(dequantize?.intAttribute('axis', -1)).toBe(1);
     expect(scales?.dims).toEqual([OUT]);
     expect(zeros && new Int8Array(await loaded.read(zeros))).toEqual(new Int8Array(OUT));
     expect(initializers.has('weight')).toBe(false);
@@ -147,7 +147,7 @@ it('shares one Q/DQ pair among linears that read one activation', () => {
   });
   const linears = findLinears(model.graph).map((linear) => ({ linear, activation: SCALES.int8 as ActivationScale }));
   const pass = quantizeLinears(linears);
-  expect(pass.run(model)).toBe(true);
-  expect(pass.run(model)).toBe(false);
+  expect(pass.run(model)).toBeDefined();
+  expect(pass.run(model)).toBeUndefined();
   expect(model.graph.nodes.filter(({ opType }) => opType === 'QuantizeLinear')).toHaveLength(1);
 });

@@ -9,7 +9,7 @@ const WEIGHTS: [name: string, dims: [number, number]][] = [
   ['time_embedding.0.weight', [2, 8]],
   ['text_embedding.0.weight', [4, 8]],
   ...[0, 1].flatMap((n): [string, [number, number]][] => [
-    [`blocks.${n}.self_attn.q.weight`, [8, 8]],
+    [`blocks.${n}.self_attn.o.weight`, [8, 8]],
     [`blocks.${n}.cross_attn.k.weight`, [8, 8]],
     [`blocks.${n}.ffn.0.weight`, [8, 16]],
   ]),
@@ -37,6 +37,7 @@ describe('summarize', () => {
       parameters: 256,
       bytes: 1024,
       evidence: 'weight name',
+      confidence: 'high',
     });
     expect(count('text_embedder.1')).toMatchObject({ count: 1, parameters: 32 });
   });

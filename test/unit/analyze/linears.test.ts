@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { findLinears } from '../../../src/analyze/linears.js';
-import { int } from '../../../src/ir/attribute.js';
+import { type Attribute, int, ints } from '../../../src/ir/attribute.js';
+import type { NodeFields } from '../../../src/ir/graph.js';
 import { Tensor } from '../../../src/ir/tensor.js';
 import { graph, node } from '../helpers/graphs.js';
 
@@ -9,6 +10,8 @@ const weight = (name: string, dims: number[]): Tensor =>
 
 const transposed = (from: string, to: string) =>
   node('Transpose', [from], to, [{ name: 'perm', type: 'ints', value: [1, 0] }]);
+
+const CONTRIB = { domain: 'com.microsoft' };
 
 describe('findLinears', () => {
   it('finds a MatMul and reads its shape', () => {
@@ -20,15 +23,17 @@ describe('findLinears', () => {
         kind: 'MatMul',
         role: 'blocks.0.ffn.up',
         evidence: 'weight name',
+        confidence: 'high',
         activation: 'x',
         output: 'y',
         weight: stored,
-        weightInput: 1,
+        matrix: stored,
         transposed: false,
+        factors: [],
+        chain: [],
         computeType: 'float32',
         inFeatures: 3,
         outFeatures: 5,
-        channelAxis: 1,
       },
     ]);
   });
@@ -45,8 +50,10 @@ describe('findLinears', () => {
         initializers: [weight('w', [5, 3])],
       }),
     );
-    expect(linear).toMatchObject({ transposed: true, inFeatures: 3, outFeatures: 5, channelAxis: 1 });
+    expect(linear).toMatchObject({ transposed: true, inFeatures: 3, outFeatures: 5, factors: [] });
+    expect(linear?.chain).toEqual(['Identity', 'Transpose', 'Cast']);
     expect(linear?.weight.dims).toEqual([5, 3]);
+    expect(linear?.matrix.dims).toEqual([5, 3]);
   });
 
   it('knows that two transposes cancel, and that no perm reverses the axes', () => {
@@ -60,21 +67,85 @@ describe('findLinears', () => {
   });
 
   it.each([
-    { transB: 0, viaTranspose: false, dims: [3, 5], channelAxis: 1 },
-    { transB: 1, viaTranspose: false, dims: [5, 3], channelAxis: 0 },
-    { transB: 0, viaTranspose: true, dims: [5, 3], channelAxis: 1 },
-    { transB: 1, viaTranspose: true, dims: [3, 5], channelAxis: 0 },
-  ])('reads a Gemm from 3 to 5 features: $transB, $viaTranspose', ({ transB, viaTranspose, dims, channelAxis }) => {
+    { transB: 0, viaTranspose: false, dims: [3, 5], stored: false },
+    { transB: 1, viaTranspose: false, dims: [5, 3], stored: true },
+    { transB: 0, viaTranspose: true, dims: [5, 3], stored: true },
+    { transB: 1, viaTranspose: true, dims: [3, 5], stored: false },
+  ])(
+    'reads products from 3 to 5 features: transB $transB, Transpose $viaTranspose',
+    ({ transB, viaTranspose, dims, stored }) => {
+      const read = viaTranspose ? 't' : 'w';
+      const [gemm, fused] = findLinears(
+        graph({
+          nodes: [
+            ...(viaTranspose ? [transposed('w', 't')] : []),
+            node('Gemm', ['x', read, 'bias'], 'y', [int('transB', transB)]),
+            node('FusedMatMul', ['x', read], 'z', [int('transB', transB)], CONTRIB),
+          ],
+          initializers: [weight('w', dims), weight('bias', [5])],
+        }),
+      );
+      const expected = { transposed: stored, matrix: { dims }, factors: [], inFeatures: 3, outFeatures: 5 };
+      expect(gemm).toMatchObject({ kind: 'Gemm', ...expected });
+      expect(fused).toMatchObject({ kind: 'FusedMatMul', ...expected });
+    },
+  );
+
+  it.each<[string, Partial<NodeFields>]>([
+    ['Gemm', {}],
+    ['FusedMatMul', CONTRIB],
+  ])('takes the alpha of a %s for a factor of its weight', (opType, fields) => {
+    const alpha = (value: number): Attribute => ({ name: 'alpha', type: 'float', value });
+    const [half, one] = findLinears(
+      graph({
+        nodes: [node(opType, ['x', 'w'], 'y', [alpha(0.5)], fields), node(opType, ['x', 'w'], 'z', [alpha(1)], fields)],
+        initializers: [weight('w', [3, 5])],
+      }),
+    );
+    expect(half?.factors).toEqual([{ along: 'all', values: Tensor.float32('alpha', [], [0.5]), divides: false }]);
+    expect(one?.factors).toEqual([]);
+  });
+
+  it.each<[string, number, string[]]>([
+    ['MatMul', 0, ['in', 'out', 'all']],
+    ['Gemm', 0, ['in', 'out', 'all']],
+    ['Gemm', 1, ['out', 'in', 'all']],
+    ['FusedMatMul', 1, ['out', 'in', 'all']],
+  ])('says of the factors of a weight along which features they lie: %s, transB %i', (opType, transB, along) => {
+    const domain = opType === 'FusedMatMul' ? 'com.microsoft' : '';
     const [linear] = findLinears(
       graph({
         nodes: [
-          ...(viaTranspose ? [transposed('w', 't')] : []),
-          node('Gemm', ['x', viaTranspose ? 't' : 'w', 'bias'], 'y', [int('transB', transB)]),
+          node('Mul', ['w', 'rows'], 'a'),
+          node('Mul', ['columns', 'a'], 'b'),
+          node('Mul', ['b', 'one'], 'c'),
+          node(opType, ['x', 'c'], 'y', transB ? [int('transB', 1)] : [], { domain }),
         ],
-        initializers: [weight('w', dims), weight('bias', [5])],
+        initializers: [weight('w', [3, 5]), weight('rows', [3, 1]), weight('columns', [5]), weight('one', [1])],
       }),
     );
-    expect(linear).toMatchObject({ transposed: viaTranspose, inFeatures: 3, outFeatures: 5, channelAxis });
+    expect(linear?.factors.map((factor) => factor.along)).toEqual(along);
+    expect(linear?.factors.map(({ values }) => values.name)).toEqual(['rows', 'columns', 'one']);
+    expect(linear?.chain).toEqual(['Mul', 'Mul', 'Mul']);
+  });
+
+  it('finds a weight in a Constant node, and names it after the value', () => {
+    const constant = node('Constant', [], 'blocks.3.ffn.2.weight', [
+      { name: 'value', type: 'tensor', value: weight('', [3, 5]) },
+    ]);
+    const [linear] = findLinears(graph({ nodes: [constant, node('MatMul', ['x', 'blocks.3.ffn.2.weight'], 'y')] }));
+    expect(linear).toMatchObject({ role: 'blocks.3.ffn.down', evidence: 'weight name', inFeatures: 3, outFeatures: 5 });
+    expect(linear?.weight.name).toBe('blocks.3.ffn.2.weight');
+  });
+
+  it('finds a weight whose axes a Transpose leaves where they are', () => {
+    const [linear] = findLinears(
+      graph({
+        nodes: [node('Transpose', ['w'], 't', [ints('perm', [0, 1])]), node('MatMul', ['x', 't'], 'y')],
+        initializers: [weight('w', [3, 5])],
+      }),
+    );
+    expect(linear).toMatchObject({ transposed: false, inFeatures: 3, outFeatures: 5, chain: ['Transpose'] });
   });
 
   it.each<[string, number[], string | undefined]>([
@@ -100,7 +171,9 @@ describe('findLinears', () => {
     const [linear] = findLinears(
       graph({ nodes: [node('Conv', ['x', 'w'], 'y')], initializers: [weight('w', [6, 4, 1, 2, 2])] }),
     );
-    expect(linear).toMatchObject({ kind: 'Conv', inFeatures: 16, outFeatures: 6, channelAxis: 0 });
+    expect(linear).toMatchObject({ kind: 'Conv', inFeatures: 16, outFeatures: 6, transposed: true, factors: [] });
+    expect(linear?.matrix.dims).toEqual([6, 16]);
+    expect(linear?.weight.dims).toEqual([6, 4, 1, 2, 2]);
   });
 
   it('takes the role from a bias that is added afterwards', () => {
@@ -131,21 +204,32 @@ describe('findLinears', () => {
     ['integers', node('MatMul', ['x', 'integers'], 'y')],
     ['another domain', node('MatMul', ['x', 'w'], 'y', [], { domain: 'com.example' })],
     ['a transposed activation', node('Gemm', ['x', 'w'], 'y', [int('transA', 1)])],
-    ['a weight that is computed', node('MatMul', ['x', 'scaled'], 'y')],
-    ['a weight whose axes are not swapped', node('MatMul', ['x', 'straight'], 'y')],
+    ['a weight that is computed', node('MatMul', ['x', 'squared'], 'y')],
+    ['a weight that something is added to', node('MatMul', ['x', 'moved'], 'y')],
+    ['a FusedMatMul of no domain', node('FusedMatMul', ['x', 'w'], 'y')],
+    ['an activation that is transposed on the way', node('FusedMatMul', ['x', 'w'], 'y', [int('transA', 1)], CONTRIB)],
+    ['batches in other places', node('FusedMatMul', ['x', 'w'], 'y', [int('transBatchA', 1)], CONTRIB)],
+    ['batches in other places of the weight', node('FusedMatMul', ['x', 'w'], 'y', [int('transBatchB', 1)], CONTRIB)],
+    ['a Conv whose kernel is scaled', node('Conv', ['x', 'kernel-scaled'], 'y')],
+    ['a Conv whose kernel is reshaped', node('Conv', ['x', 'kernel-turned'], 'y')],
+    ['an operator named as a property of all objects', node('constructor', ['x', 'w'], 'y')],
+    ['another one', node('__proto__', ['x', 'w'], 'y')],
     ['a missing weight', node('MatMul', ['x'], 'y')],
     ['a product of integers', node('MatMulInteger', ['x', 'integers'], 'y')],
     ['a Conv without a kernel', node('Conv', ['x', 'w'], 'y')],
   ])('leaves out %s', (_, candidate) => {
     const made = graph({
       nodes: [
-        node('Mul', ['w', 'w'], 'scaled'),
-        node('Transpose', ['w'], 'straight', [{ name: 'perm', type: 'ints', value: [0, 1] }]),
+        node('Mul', ['w', 'w'], 'squared'),
+        node('Add', ['w', 'w'], 'moved'),
+        node('Mul', ['cube', 'one'], 'kernel-scaled'),
+        node('Transpose', ['cube'], 'kernel-turned'),
         candidate,
       ],
       initializers: [
         weight('w', [2, 2]),
         weight('cube', [2, 2, 2]),
+        weight('one', [1]),
         Tensor.fromBytes('integers', 'int8', [2, 2], new Uint8Array(4)),
       ],
       inputs: ['x', 'x2'],

@@ -25,14 +25,14 @@ const plain = node('MatMul', ['x', 'w'], 'y');
 describe('roleOf', () => {
   it.each(NAMES)('reads weights named %s and %s', (diffusers, original, role) => {
     for (const name of [diffusers, original, `model.${diffusers}`]) {
-      expect(roleOf(plain, `${name}.weight`, undefined)).toEqual({ role, evidence: 'weight name' });
+      expect(roleOf(plain, `${name}.weight`, [])).toEqual({ role, evidence: 'weight name', confidence: 'high' });
     }
   });
 
   it.each(NAMES)('reads node paths of %s', (diffusers, _, role) => {
     const path = `/${diffusers.replaceAll('.', '/').replace(/blocks\/(\d+)/, 'blocks.$1')}/MatMul`;
     const made = node('MatMul', ['x', 'w'], 'y', [], { name: path });
-    expect(roleOf(made, 'onnx::MatMul_4711', undefined)).toEqual({ role, evidence: 'node name' });
+    expect(roleOf(made, 'onnx::MatMul_4711', [])).toEqual({ role, evidence: 'node name', confidence: 'high' });
   });
 
   it.each([
@@ -40,13 +40,18 @@ describe('roleOf', () => {
     ['namespace', ': wan/blocks.2: Block/blocks.2.ffn: FFN/blocks.2.ffn.net.0.proj: Linear/linear: aten.linear'],
   ])('reads module scopes in %s', (key, scopes) => {
     const made = node('MatMul', ['x', 'w'], 'y', [], { metadata: new Map([[key, scopes]]) });
-    expect(roleOf(made, 'val_12', undefined)).toEqual({ role: 'blocks.2.ffn.up', evidence: 'module scope' });
+    expect(roleOf(made, 'val_12', [])).toEqual({
+      role: 'blocks.2.ffn.up',
+      evidence: 'module scope',
+      confidence: 'high',
+    });
   });
 
   it('reads the name of the bias', () => {
-    expect(roleOf(plain, 'val_12', 'blocks.5.attn2.to_k.bias')).toEqual({
+    expect(roleOf(plain, 'val_12', ['blocks.5.attn2.to_k.bias'])).toEqual({
       role: 'blocks.5.attn2.k',
       evidence: 'bias name',
+      confidence: 'high',
     });
   });
 
@@ -56,16 +61,18 @@ describe('roleOf', () => {
       metadata: new Map([['namespace', 'blocks.2.ffn.net.2']]),
     });
     const roles = [
-      roleOf(made, 'blocks.1.ffn.net.2.weight', 'blocks.3.ffn.net.2.bias'),
-      roleOf(made, 'w', 'blocks.3.ffn.net.2.bias'),
-      roleOf(node('MatMul', [], 'y', [], { name: made.name }), 'w', 'blocks.3.ffn.net.2.bias'),
-      roleOf(node('MatMul', [], 'y', [], { name: made.name }), 'w', undefined),
+      roleOf(made, 'blocks.1.ffn.net.2.weight', ['blocks.3.ffn.net.2.bias']),
+      roleOf(made, 'w', ['blocks.3.ffn.net.2.bias']),
+      roleOf(node('MatMul', [], 'y', [], { name: made.name }), 'w', ['blocks.3.ffn.net.2.bias']),
+      roleOf(node('MatMul', [], 'y', [], { name: made.name }), 'w', []),
     ].map(({ role }) => role);
     expect(roles).toEqual([1, 2, 3, 4].map((n) => `blocks.${n}.ffn.down`));
   });
 
   it.each([
     'blocks.0.attn1.norm_q.weight',
+    'transformer_blocks.0.attn1.to_q.weight',
+    'blocks.0.attn1.to_qk.weight',
     'blocks.0.attn1.to_query.weight',
     'blocks.0.ffn.net.20.weight',
     'blocks.0.attn1.to_q_lora.weight',
@@ -73,7 +80,7 @@ describe('roleOf', () => {
     'my_proj_out.weight',
     'w',
   ])('finds no role in %s', (name) => {
-    expect(roleOf(node('MatMul', [], ''), name, undefined).role).toBe(UNKNOWN_ROLE);
+    expect(roleOf(node('MatMul', [], ''), name, []).role).toBe(UNKNOWN_ROLE);
   });
 });
 

@@ -7,7 +7,7 @@ import {
   readCalibration,
   writeCalibration,
 } from '../../../src/calibrate/file.js';
-import { ActivationStatistics } from '../../../src/calibrate/statistics.js';
+import { ActivationStatistics, OutputStatistics } from '../../../src/calibrate/statistics.js';
 import { readSafetensors, type SafeTensor, writeSafetensors } from '../../../src/util/safetensors.js';
 import { expectRejection } from '../helpers/errors.js';
 import { temporaryFolder } from '../helpers/temporary.js';
@@ -51,6 +51,7 @@ function calibration(activations = [statistics('blocks.0/x'), statistics('y')]):
     shard: null,
     done: [0, 2],
     activations,
+    outputs: [new OutputStatistics('z', 1.5), new OutputStatistics('broken', Number.POSITIVE_INFINITY)],
   };
 }
 

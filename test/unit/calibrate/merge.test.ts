@@ -10,7 +10,7 @@ import {
 } from '../../../src/calibrate/file.js';
 import { mergeCalibrations } from '../../../src/calibrate/merge.js';
 import { promptsOf, type Shard } from '../../../src/calibrate/shard.js';
-import { ActivationStatistics } from '../../../src/calibrate/statistics.js';
+import { ActivationStatistics, OutputStatistics } from '../../../src/calibrate/statistics.js';
 import { randn } from '../../../src/numerics/rng.js';
 import { expectRejection } from '../helpers/errors.js';
 import { temporaryFolder } from '../helpers/temporary.js';
@@ -61,6 +61,13 @@ function calibration(prompts: readonly number[], shard: Shard | null, changes: P
     shard,
     done: prompts,
     activations: ['blocks.0/x', 'y'].map((value) => statistics(value, prompts)),
+    outputs: ['z', 'finite'].map(
+      (value) =>
+        new OutputStatistics(
+          value,
+          Math.max(0, ...prompts.map((prompt) => (value === 'z' && prompt === 3 ? Infinity : prompt / 3))),
+        ),
+    ),
     ...changes,
   };
 }

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   bfloat16ToFloat32,
+  ceilToHalf,
   float32ToHalf,
   fromHalf,
   HALF_MAX,
@@ -86,6 +87,51 @@ describe('toHalf', () => {
     [1.0000001 * 2 ** -25, 1],
   ])('takes %d to pattern %i', (value, pattern) => {
     expect(toHalf(value)).toBe(pattern);
+  });
+});
+
+describe('ceilToHalf', () => {
+  it('keeps every positive value that is one', () => {
+    const patterns = PATTERNS.slice(1, INFINITY);
+    expect(patterns.filter((pattern) => ceilToHalf(fromHalf(pattern)) !== fromHalf(pattern))).toEqual([]);
+  });
+
+  it('gives the next of all others, and never one below', () => {
+    const between = fc
+      .record({ pattern: fc.nat({ max: INFINITY - 2 }), share: fc.double({ min: 0, max: 1, noNaN: true }) })
+      .map(({ pattern, share }) => fromHalf(pattern) + share * (fromHalf(pattern + 1) - fromHalf(pattern)));
+    const positive = fc.oneof(
+      between,
+      finiteFloat().map(Math.abs),
+      fc.double({ min: 0, max: HALF_MAX, noNaN: true }),
+      fc.double({ min: 0, max: 1e-4, noNaN: true }),
+    );
+    fc.assert(
+      fc.property(positive, (value) => {
+        fc.pre(value > 0 && value <= HALF_MAX);
+        const pattern = toHalf(ceilToHalf(value));
+        expect(fromHalf(pattern)).toBe(ceilToHalf(value));
+        expect(fromHalf(pattern)).toBeGreaterThanOrEqual(value);
+        expect(fromHalf(pattern - 1)).toBeLessThan(value);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it.each([
+    [2 ** -149, 2 ** -24],
+    [2 ** -126, 2 ** -24],
+    [2 ** -25, 2 ** -24],
+    [1.5 * 2 ** -24, 2 ** -23],
+    [2 ** -14 - 2 ** -30, 2 ** -14],
+    [1 + 2 ** -23, 1 + 2 ** -10],
+    [1 + 2 ** -52, 1 + 2 ** -10],
+    [65_503, 65_504],
+    [65_505, 65_504],
+    [1e30, 65_504],
+    [Number.POSITIVE_INFINITY, 65_504],
+  ])('takes %d to %d', (value, expected) => {
+    expect(ceilToHalf(value)).toBe(expected);
   });
 });
 

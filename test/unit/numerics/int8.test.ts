@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { activationScale, quantizeWeight, roundHalfEven } from '../../../src/numerics/int8.js';
+import { fromHalf, HALF_MAX, toHalf } from '../../../src/numerics/half.js';
+import { activationScale, quantizeWeight, roundHalfEven, weightScales } from '../../../src/numerics/int8.js';
 import { finiteFloat, floatOf } from '../helpers/floats.js';
 
 /** A zero without its sign. */
@@ -128,6 +129,82 @@ describe('quantizeWeight', () => {
     const scale = scales[0] as number;
     expect(scale).toBeGreaterThan(0);
     expect(Math.abs((values[0] as number) * scale - w)).toBeLessThanOrEqual(scale / 2);
+  });
+});
+
+const isHalf = (value: number): boolean => fromHalf(toHalf(value)) === value;
+
+describe('scales of float16', () => {
+  /** Magnitudes up to what the largest scale covers, many of them so small that scales are subnormal. */
+  const magnitude = fc.oneof(
+    fc.float({ min: 0, max: 127 * HALF_MAX, noNaN: true }),
+    fc.float({ min: 0, max: Math.fround(127 * 2 ** -14), noNaN: true }),
+    fc.float({ min: 0, max: Math.fround(2 ** -120), noNaN: true }),
+    finiteFloat().map((value) => Math.min(Math.abs(value), 127 * HALF_MAX)),
+    fc.nat({ max: 0x7bff }).map((pattern) => Math.fround(127 * fromHalf(pattern))),
+  );
+
+  it('let no code leave [-127, 127]', () => {
+    fc.assert(
+      fc.property(magnitude, fc.array(fc.float({ min: -1, max: 1, noNaN: true }), { maxLength: 8 }), (most, shares) => {
+        const weight = Float32Array.from([1, -1, ...shares], (share) => share * most);
+        const [scale] = weightScales(Float32Array.of(most), 'float16') as unknown as [number];
+        expect(isHalf(scale) && scale > 0).toBe(true);
+        const codes = [...weight].map((value) => roundHalfEven(value / scale));
+        expect(codes.filter((code) => !(Math.abs(code) <= 127))).toEqual([]);
+        const { values, scales } = quantizeWeight(weight, 1, weight.length, 0, false, 'float16');
+        expect([...scales]).toEqual([scale]);
+        expect([...values]).toEqual(codes.map(unsigned));
+        weight.forEach((value, i) => {
+          expect(Math.abs((values[i] as number) * scale - value)).toBeLessThanOrEqual((scale / 2) * (1 + 2 ** -15));
+        });
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it('are no more than a step of float16 above those of float32', () => {
+    fc.assert(
+      fc.property(magnitude, (most) => {
+        const of = (type: 'float32' | 'float16'): number => weightScales(Float32Array.of(most), type)[0] as number;
+        const pattern = toHalf(of('float16'));
+        expect(of('float16')).toBeGreaterThanOrEqual(of('float32'));
+        expect(fromHalf(pattern - 1)).toBeLessThan(of('float32'));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it.each([
+    [0, 1],
+    [2 ** -149, 2 ** -24],
+    [127, 1],
+    [127.01, 1 + 2 ** -10],
+    [127 * 2 ** -24, 2 ** -24],
+  ])('of a channel whose largest weight is %d: %d', (most, scale) => {
+    expect([...weightScales(Float32Array.of(most), 'float16')]).toEqual([scale]);
+  });
+
+  it.each(['int8', 'uint8'] as const)('of an activation of %s cover what those of float32 do', (dtype) => {
+    const ranges = fc.tuple(magnitude, magnitude, fc.boolean(), fc.boolean());
+    fc.assert(
+      fc.property(ranges, ([a, b, left, right]) => {
+        const ends = [left ? -a : a, right ? -b : b];
+        const [low, high] = [Math.min(...ends), Math.max(...ends)] as [number, number];
+        const wide = activationScale(dtype, low, high);
+        const { scale, zeroPoint } = activationScale(dtype, low, high, 'float16');
+        fc.pre(wide.scale <= HALF_MAX);
+        expect(isHalf(scale)).toBe(true);
+        expect(scale).toBeGreaterThanOrEqual(wide.scale);
+        expect(fromHalf(toHalf(scale) - 1)).toBeLessThan(wide.scale);
+        const [from, to] = dtype === 'int8' ? [-127, 127] : [0, 255];
+        expect(zeroPoint >= from && zeroPoint <= to && Number.isInteger(zeroPoint)).toBe(true);
+        const slack = (scale / 2) * (1 + 2 ** -14);
+        expect((from - zeroPoint) * scale).toBeLessThanOrEqual(low + slack);
+        expect((to - zeroPoint) * scale).toBeGreaterThanOrEqual(high - slack);
+      }),
+      { numRuns: 500 },
+    );
   });
 });
 

@@ -148,7 +148,10 @@ describe('decoding a model', () => {
 
   it('reads attributes of every type, integers beyond 2^53 exactly', () => {
     const values = Object.fromEntries(
-      first.attributes.map((attribute) => [attribute.name, attribute.type === 'opaque' ? 'opaque' : attribute.value]),
+      first.attributes.map((attribute) => {
+        if (attribute.type === 'reference') return [attribute.name, { to: attribute.to }];
+        return [attribute.name, attribute.type === 'opaque' ? 'opaque' : attribute.value];
+      }),
     );
     expect(values).toMatchObject({
       big: 2n ** 53n + 1n,
@@ -157,6 +160,7 @@ describe('decoding a model', () => {
       ratio: 0.5,
       ratios: [1, 2.5],
       sparse: 'opaque',
+      referred: { to: 'outer' },
     });
     expect(Buffer.from(values.mode as Uint8Array).toString()).toBe('fast');
     expect((values.modes as Uint8Array[]).map((bytes) => Buffer.from(bytes).toString())).toEqual(['a', 'b']);

@@ -19,11 +19,11 @@ describe('remove-unused', () => {
       outputs: ['y'],
     });
     made.graph.valueInfo = [value('a'), value('dead1'), value('used'), value('orphan')];
-    expect(removeUnused.run(made)).toBe(true);
+    expect(removeUnused.run(made)).toBeDefined();
     expect(made.graph.nodes.map(({ name }) => name)).toEqual(['a', 'y']);
     expect([...made.graph.initializers.keys()]).toEqual(['used']);
     expect(made.graph.valueInfo.map(({ name }) => name)).toEqual(['a', 'used']);
-    expect(removeUnused.run(made)).toBe(false);
+    expect(removeUnused.run(made)).toBeUndefined();
   });
 
   it('drops an input with a default together with it, and keeps other inputs', () => {
@@ -33,7 +33,7 @@ describe('remove-unused', () => {
       inputs: ['x', 'idle', 'used', 'unused'],
       outputs: ['y'],
     });
-    expect(removeUnused.run(made)).toBe(true);
+    expect(removeUnused.run(made)).toBeDefined();
     expect(made.graph.inputs.map(({ name }) => name)).toEqual(['x', 'idle', 'used']);
     expect([...made.graph.initializers.keys()]).toEqual(['used']);
   });
@@ -49,7 +49,7 @@ describe('remove-unused', () => {
       inputs: ['x'],
       outputs: ['y'],
     });
-    expect(removeUnused.run(made)).toBe(false);
+    expect(removeUnused.run(made)).toBeUndefined();
     expect(made.graph.nodes).toHaveLength(2);
     expect(made.graph.initializers.size).toBe(1);
   });
@@ -58,7 +58,7 @@ describe('remove-unused', () => {
     const split = node('Split', ['x'], 'unread');
     split.outputs = ['unread', 'y'];
     const made = model({ nodes: [split], initializers: [scalar('constant')], outputs: ['y', 'constant'] });
-    expect(removeUnused.run(made)).toBe(false);
+    expect(removeUnused.run(made)).toBeUndefined();
     expect(made.graph.nodes).toEqual([split]);
     expect([...made.graph.initializers.keys()]).toEqual(['constant']);
   });

@@ -2,10 +2,15 @@ import { describe, expect, it } from 'vitest';
 import { findLinears, type Linear } from '../../../src/analyze/linears.js';
 import type { Calibration } from '../../../src/calibrate/file.js';
 import { ActivationStatistics } from '../../../src/calibrate/statistics.js';
+import { int } from '../../../src/ir/attribute.js';
+import { DataType, type DataTypeName } from '../../../src/ir/dtype.js';
 import type { Graph } from '../../../src/ir/graph.js';
 import { Tensor } from '../../../src/ir/tensor.js';
-import { makePlan, type PlanOptions } from '../../../src/quantize/plan.js';
+import { activationScale } from '../../../src/numerics/int8.js';
+import type { ScaleType } from '../../../src/passes/quantize-linears.js';
+import { makePlan, NOT_QUANTIZABLE, type PlanOptions } from '../../../src/quantize/plan.js';
 import { decide } from '../../../src/quantize/scheme.js';
+import type { Target } from '../../../src/quantize/target.js';
 import { expectRefusal } from '../helpers/errors.js';
 import { graph, node } from '../helpers/graphs.js';
 
@@ -45,7 +50,7 @@ function calibration(samples: Record<string, number[]> = {}): Calibration {
     return statistics;
   });
   // Plans look at nothing but the statistics.
-  return { activations } as unknown as Calibration;
+  return { activations, outputs: [] } as unknown as Calibration;
 }
 
 const options: PlanOptions = { scheme: 'ffn', target: 'tensorrt', method: 'minmax', percentile: 99.9, keep: [] };
@@ -140,14 +145,79 @@ describe('makePlan', () => {
     expect(int8(plan({}, seen))).toEqual(FFN.slice(1));
   });
 
-  it('keeps a linear that does not compute in float32', () => {
-    const made = graph({
-      nodes: [node('MatMul', ['h', 'half'], 'a'), node('MatMul', ['h', 'w'], 'b')],
-      initializers: [Tensor.fromBytes('half', 'float16', [1, 1], new Uint8Array(2)), Tensor.float32('w', [1, 1], [1])],
+  const half = Tensor.fromBytes('half', 'float16', [1, 1], new Uint8Array(2));
+  const casting = (to: number): Graph =>
+    graph({
+      nodes: [
+        node('Cast', ['half'], 'cast', [int('to', to)]),
+        node('MatMul', ['h', 'cast'], 'a'),
+        node('MatMul', ['f', 'w'], 'b'),
+      ],
+      initializers: [half, Tensor.float32('w', [1, 1], [1])],
     });
-    const { plan: kept } = plan({}, calibration(), made);
+
+  it.each<[string, number]>([
+    ['float64', DataType.float64],
+    ['int32', DataType.int32],
+    ['an unknown type', 999],
+  ])('keeps a linear that computes in %s', (name, to) => {
+    const { plan: kept, quantized } = plan({}, calibration(), casting(to));
     expect(kept.rows.map(({ decision }) => decision)).toEqual(['keep', 'int8']);
-    expect(kept.rows[0]?.reason).toContain('float16');
+    expect(kept.rows[0]?.reason).toBe(`${NOT_QUANTIZABLE} ${name}`);
+    expect(quantized.map(({ linear }) => linear.output)).toEqual(['b']);
+  });
+
+  it.each<[Target, DataTypeName, ScaleType]>([
+    ['tensorrt', 'float32', 'float32'],
+    ['tensorrt', 'float16', 'float16'],
+    ['tensorrt', 'bfloat16', 'float32'],
+    ['ort-cpu', 'float32', 'float32'],
+    ['ort-cpu', 'float16', 'float32'],
+    ['ort-cpu', 'bfloat16', 'float32'],
+  ])('has for %s scales around a product in %s that are %s', (target, computeType, scaleType) => {
+    const seen = calibration({ h: [-100, 300] });
+    const { plan: made, quantized } = plan({ target }, seen, casting(DataType[computeType]));
+    expect(made.rows.map(({ decision }) => decision)).toEqual(['int8', 'int8']);
+    expect(quantized.map((each) => each.scaleType)).toEqual([scaleType, 'float32']);
+    const bytes = 1 + 1 + (scaleType === 'float16' ? 2 : 4);
+    expect(made.rows[0]).toMatchObject({ bytesBefore: 2, bytesAfter: bytes });
+    const dtype = target === 'tensorrt' ? 'int8' : 'uint8';
+    expect(quantized[0]?.activation).toMatchObject(activationScale(dtype, -100, 300, scaleType));
+  });
+
+  it('plans an input twice that products of two types read', () => {
+    const made = graph({
+      nodes: [
+        node('MatMul', ['h', 'half'], 'a'),
+        node('Cast', ['half'], 'cast', [int('to', DataType.float32)]),
+        node('MatMul', ['h', 'cast'], 'b'),
+      ],
+      initializers: [half],
+    });
+    const { quantized } = plan({}, calibration({ h: [-1 / 3, 1] }), made);
+    expect(quantized.map(({ activation }) => activation.scale)).toEqual([
+      activationScale('int8', -1 / 3, 1, 'float16').scale,
+      activationScale('int8', -1 / 3, 1, 'float32').scale,
+    ]);
+    expect(quantized[0]?.activation.scale).not.toBe(quantized[1]?.activation.scale);
+  });
+
+  it('counts what is left over, by operator and reason', () => {
+    const made = graph({
+      nodes: [
+        node('MatMul', ['h', 'w'], 'a'),
+        node('Einsum', ['h', 'table'], 'b'),
+        node('Einsum', ['c', 'table'], 'd'),
+        node('MatMul', ['table', 'h'], 'e'),
+      ],
+      initializers: [Tensor.float32('w', [1, 1], [1]), Tensor.float32('table', [64, 64], new Float32Array(4096))],
+    });
+    const why = 'wanq does not know this form';
+    expect(plan({}, calibration(), made).plan.leftovers).toEqual([
+      { operator: 'Einsum', why, count: 2 },
+      { operator: 'MatMul', why, count: 1 },
+    ]);
+    expect(plan().plan.leftovers).toEqual([]);
   });
 
   it('counts bytes: INT8 values, and a float32 scale and a zero point for each output', () => {
@@ -168,7 +238,10 @@ describe('makePlan', () => {
 
   it('refuses a calibration that did not see an activation', () => {
     const { activations } = calibration();
-    const partial = { activations: activations.filter(({ value }) => value !== 'g') } as unknown as Calibration;
+    const partial = {
+      activations: activations.filter(({ value }) => value !== 'g'),
+      outputs: [],
+    } as unknown as Calibration;
     expectRefusal(() => plan({}, partial), 'CALIBRATION_MISMATCH');
   });
 

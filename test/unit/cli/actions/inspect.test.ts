@@ -22,7 +22,7 @@ async function inspect(transformer: Model): Promise<{ schemes: object[] }> {
   vi.mocked(decodeModel).mockClear();
   let printed = '';
   const io = { stdout: { write: (text: string) => (printed += text) } } as unknown as Context['io'];
-  const context = createContext(io, new AbortController().signal, { quiet: true, json: true });
+  const context = createContext(io, new AbortController().signal, { quiet: true, verbose: false, json: true });
   expect(await run(context, { positional: [pipeline], flags: {} })).toBeUndefined();
   return JSON.parse(printed) as { schemes: object[] };
 }

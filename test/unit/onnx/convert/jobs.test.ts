@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { DataTypeName } from '../../../../src/ir/dtype.js';
-import { type DerivedForm, Tensor } from '../../../../src/ir/tensor.js';
+import { type DerivedForm, type MatrixFactor, Tensor } from '../../../../src/ir/tensor.js';
 import { type Job, type Placed, planJobs } from '../../../../src/onnx/convert/jobs.js';
 
 function external(name: string, offset: number, dims: readonly number[] = [2, 3], location = 'data'): Tensor {
@@ -93,6 +93,68 @@ describe('planJobs makes', () => {
     expect(jobs.map(({ form }) => form)).toEqual([
       { as: 'int8', axis: one[0], transposed: one[1] },
       { as: 'int8', axis: other[0], transposed: other[1] },
+    ]);
+  });
+
+  const factor = (along: MatrixFactor['along'], values: Tensor, divides = false): MatrixFactor => ({
+    along,
+    values,
+    divides,
+  });
+  const scalar = (value: number): Tensor => Tensor.float32('alpha', [], [value]);
+  const far = (name: string): Tensor => external(name, 64, [6]);
+  type Reading = Pick<Extract<DerivedForm, { axis: unknown }>, 'scale' | 'factors'>;
+
+  /** Codes and scales of one source that two products read, each in its way. */
+  const read = (...readings: Reading[]): Tensor[] =>
+    readings.flatMap((reading, i) =>
+      (['int8', 'int8-scales'] as const).map((as) =>
+        derived(external('w', 0), { as, axis: 0, transposed: false, ...reading }, `${as}${i}`),
+      ),
+    );
+
+  it.each<[string, Reading, Reading]>([
+    ['with scales of two types', { scale: 'float32' }, { scale: 'float16' }],
+    ['with a factor and without', {}, { factors: [factor('all', scalar(2))] }],
+    ['with two values for one name', { factors: [factor('all', scalar(2))] }, { factors: [factor('all', scalar(3))] }],
+    ['with two factors', { factors: [factor('rows', far('a'))] }, { factors: [factor('rows', far('b'))] }],
+    ['along rows and columns', { factors: [factor('rows', far('a'))] }, { factors: [factor('columns', far('a'))] }],
+    [
+      'by a factor and a divisor',
+      { factors: [factor('all', scalar(2))] },
+      { factors: [factor('all', scalar(2), true)] },
+    ],
+    [
+      'once and twice by a factor',
+      { factors: [factor('all', scalar(2))] },
+      { factors: Array(2).fill(factor('all', scalar(2))) },
+    ],
+  ])('two jobs of a source that is read %s', (_, one, other) => {
+    const { jobs } = planJobs(read(one, other));
+    expect(names(jobs)).toEqual(['int80', 'int8-scales0', 'int81', 'int8-scales1']);
+    expect(jobs.map(({ form }) => form)).toEqual([
+      { as: 'int8', axis: 0, transposed: false, ...one },
+      { as: 'int8', axis: 0, transposed: false, ...other },
+    ]);
+  });
+
+  it.each<[string, Reading, Reading]>([
+    ['plainly', {}, { scale: 'float32', factors: [] }],
+    ['with factors alike', { factors: [factor('all', scalar(2))] }, { factors: [factor('all', scalar(2))] }],
+    ['with one factor in a file', { factors: [factor('rows', far('a'))] }, { factors: [factor('rows', far('a'))] }],
+  ])('an error of codes that are derived twice the same way, %s', (_, one, other) => {
+    expect(() => planJobs(read(one, other))).toThrow('w is derived twice the same way');
+    const [codes, , , scales] = read(one, other) as [Tensor, Tensor, Tensor, Tensor];
+    expect(planJobs([codes, scales]).jobs).toHaveLength(1);
+  });
+
+  it('two jobs of a source that is read as two matrices', () => {
+    const source = external('w', 0, [6]);
+    const as = (rows: number): Tensor => new Tensor('w', 'float32', [rows, 6 / rows], source.data);
+    const { jobs } = planJobs([...quantized(as(2), 0, false, '_2'), ...quantized(as(3), 0, false, '_3')]);
+    expect(jobs.map(({ target: { tensor } }) => tensor.dims)).toEqual([
+      [2, 3],
+      [3, 2],
     ]);
   });
 

@@ -2,7 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { DataTypeName } from '../../../../src/ir/dtype.js';
-import { asBytes, type DerivedForm, Tensor, type TensorSource } from '../../../../src/ir/tensor.js';
+import { asBytes, type DerivedForm, type MatrixFactor, Tensor, type TensorSource } from '../../../../src/ir/tensor.js';
 import { type Job, type Placed, planJobs } from '../../../../src/onnx/convert/jobs.js';
 import { streamWeights, TILE_BYTES } from '../../../../src/onnx/convert/stream.js';
 import { fillFully, readFully, writeFully } from '../../../../src/util/files.js';
@@ -20,12 +20,29 @@ const WEIGHT = Tensor.float32('weight', [ROWS, COLUMNS], VALUES);
 const quantized = (axis: 0 | 1, transposed: boolean): DerivedForm[] =>
   (['int8', 'int8-scales'] as const).map((as) => ({ as, axis, transposed }));
 
+/** Along all that a matrix has, so that every tile needs a part of its own. */
+const FACTORS: MatrixFactor[] = [
+  {
+    along: 'rows',
+    values: Tensor.float32('rows', [ROWS, 1], VALUES.subarray(7, 7 + ROWS)),
+    divides: false,
+  },
+  { along: 'columns', values: Tensor.float32('columns', [COLUMNS], VALUES.subarray(0, COLUMNS)), divides: false },
+  { along: 'all', values: Tensor.float32('all', [], [3]), divides: true },
+];
+
+/** {@link quantized}, of the weight times {@link FACTORS} and with scales of float16. */
+const scaled = (axis: 0 | 1, transposed: boolean): DerivedForm[] =>
+  (['int8', 'int8-scales'] as const).map((as) => ({ as, axis, transposed, scale: 'float16', factors: FACTORS }));
+
 /** What is written of a weight; nothing: the weight itself. */
 const FORMS: Record<string, DerivedForm[]> = {
   'the codes of [out, in], transposed': quantized(0, true),
   'the codes of [out, in] as they are': quantized(0, false),
   'the codes of [in, out] as they are': quantized(1, false),
   'the codes of [in, out], transposed': quantized(1, true),
+  'the codes of [out, in], scaled and transposed': scaled(0, true),
+  'the codes of [in, out], scaled': scaled(1, false),
   'float16 values': [{ as: 'float16' }],
   'values rounded to float16': [{ as: 'float16-rounded' }],
   'a plain copy': [],
@@ -44,8 +61,9 @@ function written(source: Tensor, forms: readonly DerivedForm[]): Tensor[] {
     const { rows, columns } = { rows: source.dims[0] as number, columns: source.dims[1] as number };
     const channels = 'axis' in form && form.axis === 0 ? rows : columns;
     const dims = form.as === 'int8-scales' ? [channels] : [rows, columns];
-    const name = [source.name, form.as, ...('axis' in form ? [form.axis, form.transposed] : [])].join(' ');
-    return new Tensor(name, TYPES[form.as], dims, { kind: 'derived', source, form });
+    const reading = 'axis' in form ? [form.axis, form.transposed, form.scale] : [];
+    const type = form.as === 'int8-scales' ? (form.scale ?? 'float32') : TYPES[form.as];
+    return new Tensor([source.name, form.as, ...reading].join(' '), type, dims, { kind: 'derived', source, form });
   });
 }
 
@@ -127,8 +145,8 @@ describe('streamWeights in threads', () => {
     const { file, jobs, dataBytes, reads } = await stream(tensors, source);
     await expectWritten(file, jobs);
     expect((await file.stat()).size).toBe(dataBytes);
-    expect(jobs).toHaveLength(7);
-    expect(sum(reads)).toBe(7 * WEIGHT.byteLength);
+    expect(jobs).toHaveLength(9);
+    expect(sum(reads)).toBe(9 * WEIGHT.byteLength);
   });
 });
 
@@ -142,6 +160,46 @@ describe('streamWeights', () => {
     ]);
     await expectWritten(file, jobs);
     expect(reads).toEqual([512, 88, 512, 88].map((rows) => rows * COLUMNS * 2));
+  });
+
+  it('scales narrow sources by narrow factors', async () => {
+    const words = Uint16Array.from({ length: 600 * COLUMNS }, (_, i) => (i * 40_503) % 0x7c00);
+    const source = Tensor.fromBytes('narrow', 'float16', [600, COLUMNS], asBytes(words));
+    const rows = Tensor.fromBytes('r', 'float16', [600], asBytes(words.subarray(9000, 9600)));
+    const columns = Tensor.fromBytes(
+      'c',
+      'bfloat16',
+      [COLUMNS],
+      asBytes(words.map((word) => word % 0x4200).subarray(0, COLUMNS)),
+    );
+    for (const [axis, transposed] of [
+      [0, true],
+      [1, false],
+    ] as const) {
+      const forms = scaled(axis, transposed).map((form) => ({
+        ...form,
+        scale: 'float32' as const,
+        factors: [
+          { along: 'rows', values: rows, divides: false } as const,
+          { along: 'columns', values: columns, divides: false } as const,
+        ],
+      }));
+      const { file, jobs } = await stream(written(source, forms as DerivedForm[]));
+      await expectWritten(file, jobs);
+    }
+  });
+
+  it('decodes float64', async () => {
+    const source = Tensor.float64(
+      'double',
+      [600, COLUMNS],
+      Array.from(VALUES.subarray(0, 600 * COLUMNS), (v) => v / 3),
+    );
+    const { file, jobs } = await stream([
+      ...written(source, quantized(1, false)),
+      ...written(source, quantized(0, true)),
+    ]);
+    await expectWritten(file, jobs);
   });
 
   it('takes a row that is larger than a tile', async () => {
@@ -173,10 +231,10 @@ describe('streamWeights', () => {
   });
 });
 
-/** Zeros, and where `value` is given, that in the last place; nothing of it is in memory. */
+/** Zeros, and where `value` is given, that in the last place; nothing of it is in memory but factors. */
 function zeros(value?: number): TensorSource {
   return {
-    read: async () => new Uint8Array(0),
+    read: memory.read,
     readInto: async (tensor, start, target) => {
       target.fill(0);
       if (value === undefined || tensor.name !== 'broken' || start + target.byteLength < tensor.byteLength) return;

@@ -2,10 +2,20 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ErrorCode } from '../../../../src/errors.js';
 import type { DataTypeName } from '../../../../src/ir/dtype.js';
-import { asBytes, type DerivedForm, Tensor } from '../../../../src/ir/tensor.js';
+import { asBytes, type DerivedForm, type MatrixFactor, Tensor } from '../../../../src/ir/tensor.js';
 import { bfloat16ToFloat32, float32ToHalf, halfToFloat32 } from '../../../../src/numerics/half.js';
 import { quantizeWeight, weightScales } from '../../../../src/numerics/int8.js';
-import { derive, matrixOf, runTile, type TileResult, type TileStep } from '../../../../src/onnx/convert/tile.js';
+import {
+  derive,
+  matrixOf,
+  readFactors,
+  runTile,
+  scaleBytes,
+  type TileFactors,
+  type TileResult,
+  type TileStep,
+} from '../../../../src/onnx/convert/tile.js';
+import { read } from '../../../helpers/source.js';
 import { expectRefusal } from '../../helpers/errors.js';
 
 const ROWS = 3;
@@ -15,7 +25,7 @@ const VALUES = Float32Array.of(1, -2, 0.5, 3, 100, -0.25, 0, 7, -1 / 3, 2 ** -20
 /** A tile of a type, with what its values are. */
 interface Stored {
   readonly dtype: DataTypeName;
-  readonly words: Float32Array | Uint16Array;
+  readonly words: Float32Array | Float64Array | Uint16Array;
   readonly values: Float32Array;
 }
 
@@ -25,6 +35,7 @@ const STORED: readonly Stored[] = [
   { dtype: 'float32', words: VALUES, values: VALUES },
   { dtype: 'float16', words: float32ToHalf(VALUES), values: halfToFloat32(float32ToHalf(VALUES)) },
   { dtype: 'bfloat16', words: bfloat16, values: bfloat16ToFloat32(bfloat16) },
+  { dtype: 'float64', words: Float64Array.from(VALUES), values: VALUES },
 ];
 
 /** Runs a step on a tile in buffers that are larger than it, as they are when a large tile went before. */
@@ -168,6 +179,111 @@ describe('runTile calls a tile invalid', () => {
 
   it('of bfloat16 that does not fit into float16', () => {
     expect(run({ do: 'float16' }, one('bfloat16', BFLOAT_ABOVE_HALF), 1, 2).valid).toBe(false);
+  });
+});
+
+/** What the elements of a tile are multiplied with, for rows, for columns, and both. */
+const FACTORS: Record<string, TileFactors> = {
+  rows: { rows: Float32Array.of(2, -0.3, 1e-3) },
+  columns: { columns: Float32Array.of(1 / 3, 4, -1, 0.5) },
+  both: { rows: Float32Array.of(2, -0.3, 1e-3), columns: Float32Array.of(1 / 3, 4, -1, 0.5) },
+  neither: {},
+};
+
+describe.each(STORED)('runTile and derive with factors, on $dtype', (stored) => {
+  const source = Tensor.fromBytes('weight', stored.dtype, [ROWS, COLUMNS], asBytes(stored.words));
+  const cases = Object.keys(FACTORS).flatMap((along) =>
+    (['float32', 'float16'] as const).map((scale): [string, 'float32' | 'float16'] => [along, scale]),
+  );
+
+  it.each(cases)('agree with the scaled values: by %s, scales of %s', (along, scale) => {
+    const factors = FACTORS[along] as TileFactors;
+    const scaled = stored.values.map((value, i) => {
+      const [row, column] = [Math.floor(i / COLUMNS), i % COLUMNS];
+      return value * (factors.rows?.[row] ?? 1) * (factors.columns?.[column] ?? 1);
+    });
+    const whole = asBytes(stored.words);
+    for (const axis of [0, 1] as const) {
+      const expected = quantizeWeight(scaled, ROWS, COLUMNS, axis, false, scale);
+      const form = { axis, transposed: false, scale } as const;
+      expect(derive(source, whole, { as: 'int8', ...form }, factors)).toEqual(asBytes(expected.values));
+      const scales = scaleBytes(expected.scales, scale);
+      expect(derive(source, whole, { as: 'int8-scales', ...form }, factors)).toEqual(scales);
+      expect(scales.byteLength).toBe((scale === 'float16' ? 2 : 4) * expected.scales.length);
+      const maxima = run({ do: 'maxima', factors }, stored).maxima as Float32Array;
+      const known = axis === 1 ? { scales: weightScales(maxima, scale) } : {};
+      const tile = run({ do: 'int8', axis, scale, factors, ...known }, stored);
+      expect(new Int8Array(tile.output, 0, VALUES.length)).toEqual(expected.values);
+      expect(known.scales ?? tile.scales).toEqual(expected.scales);
+      const codes = new SharedArrayBuffer(VALUES.length);
+      run({ do: 'int8', axis, scale, factors, ...known, transpose: { codes, rows: ROWS, first: 0 } }, stored);
+      const turned = derive(source, whole, { as: 'int8', axis, transposed: true, scale }, factors);
+      expect(new Uint8Array(codes).slice()).toEqual(turned);
+      expect(asBytes(quantizeWeight(scaled, ROWS, COLUMNS, axis, true, scale).values)).toEqual(turned);
+    }
+    expect(asBytes(stored.words)).toEqual(whole);
+  });
+
+  it('refuse values that a factor makes infinite', () => {
+    const factors = { rows: Float32Array.of(1, 1, 3e38) };
+    expect(run({ do: 'maxima', factors }, stored).valid).toBe(false);
+    expect(run({ do: 'int8', axis: 0, factors }, stored).valid).toBe(false);
+    const form = { as: 'int8', axis: 0, transposed: false } as const;
+    expectRefusal(() => derive(source, asBytes(stored.words), form, factors), 'MODEL_INVALID');
+  });
+});
+
+describe('readFactors', () => {
+  const source = Tensor.float32('weight', [2, 3], [1, 2, 3, 4, 5, 6]);
+  const by = (along: MatrixFactor['along'], values: Tensor, divides = false): MatrixFactor => ({
+    along,
+    values,
+    divides,
+  });
+  const floats = (...values: number[]): Tensor => Tensor.float32('f', [values.length], values);
+  const of = (...factors: MatrixFactor[]): Promise<TileFactors> =>
+    readFactors(source, { as: 'int8', axis: 0, transposed: false, factors }, read);
+
+  it.each<[string, MatrixFactor[], TileFactors]>([
+    ['none', [], {}],
+    ['rows', [by('rows', floats(2, 3))], { rows: Float32Array.of(2, 3) }],
+    ['columns', [by('columns', floats(2, 3, 4))], { columns: Float32Array.of(2, 3, 4) }],
+    ['one for all', [by('all', floats(2))], { columns: Float32Array.of(2, 2, 2) }],
+    ['one for all without axes', [by('all', Tensor.float32('f', [], [2]))], { columns: Float32Array.of(2, 2, 2) }],
+    [
+      'divisors',
+      [by('rows', floats(2, 4), true), by('all', floats(8), true)],
+      { rows: Float32Array.of(0.5, 0.25), columns: Float32Array.of(0.125, 0.125, 0.125) },
+    ],
+    [
+      'all of them, several along each',
+      [by('rows', floats(2, 4)), by('columns', floats(1, 2, 3)), by('all', floats(2)), by('rows', floats(8, 16), true)],
+      { rows: Float32Array.of(0.25, 0.25), columns: Float32Array.of(2, 4, 6) },
+    ],
+  ])('combines %s', async (_, factors, expected) => {
+    expect(await of(...factors)).toEqual(expected);
+  });
+
+  it.each<[DataTypeName, Uint8Array]>([
+    ['float16', asBytes(float32ToHalf(Float32Array.of(0.5, -2)))],
+    ['bfloat16', asBytes(Uint16Array.of(0x3f00, 0xc000))],
+    ['float64', asBytes(Float64Array.of(0.5, -2))],
+  ])('decodes %s', async (dtype, bytes) => {
+    const factor = Tensor.fromBytes('f', dtype, [2], bytes);
+    expect(await of(by('rows', factor))).toEqual({ rows: Float32Array.of(0.5, -2) });
+  });
+
+  it('reads factors that are a part of a larger Buffer', async () => {
+    const file = Buffer.alloc(64);
+    file.set(asBytes(Float32Array.of(0.5, -2)), 13);
+    expect(await of(by('rows', Tensor.fromBytes('f', 'float32', [2], file.subarray(13, 21))))).toEqual({
+      rows: Float32Array.of(0.5, -2),
+    });
+  });
+
+  it('has none for other forms', async () => {
+    expect(await readFactors(source, { as: 'float16' }, read)).toEqual({});
+    expect(await readFactors(source, { as: 'int8', axis: 0, transposed: false }, read)).toEqual({});
   });
 });
 

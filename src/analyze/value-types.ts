@@ -1,0 +1,87 @@
+import { type DataTypeName, dataTypeName } from '../ir/dtype.js';
+import type { Graph, Node } from '../ir/graph.js';
+
+/** Operators whose first output has the type of their first input. */
+const LIKE_FIRST = new Set(
+  [
+    'Abs Acos Acosh Add Asin Asinh Atan Atanh AveragePool BatchNormalization Ceil Celu Clip Concat Conv ConvTranspose Cos Cosh CumSum',
+    'DepthToSpace Div Dropout Einsum Elu Erf Exp Expand Flatten Floor FusedMatMul Gather GatherElements GatherND Gelu Gemm',
+    'GlobalAveragePool GlobalMaxPool GridSample GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization',
+    'LayerNormalization LeakyRelu Log LogSoftmax LpNormalization MatMul Max MaxPool Mean Min Mish Mod Mul Neg Pad Pow PRelu RMSNormalization',
+    'Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum',
+    'ReduceSumSquare Relu Reshape Resize Round ScatterElements ScatterND Selu SequenceAt Sigmoid Sign SimplifiedLayerNormalization Sin Sinh Slice Softmax Softplus',
+    'Softsign SpaceToDepth Split SplitToSequence Sqrt Squeeze Sub Sum Swish Tan Tanh Tile Transpose Trilu Unsqueeze',
+  ].flatMap((line) => line.split(' ')),
+);
+
+const INTEGERS = new Set(['ArgMax', 'ArgMin', 'NonZero', 'Shape', 'Size']);
+
+const CONDITIONS = new Set(
+  'And Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or Xor'.split(' ').concat('OptionalHasElement'),
+);
+
+/** Domains whose operators are the ones named here. */
+const DOMAINS = new Set(['', 'ai.onnx', 'com.microsoft']);
+
+/**
+ * Element types of the values of a graph, as far as they follow from its inputs, its constants and what its operators do; where they do not,
+ * as the graph states them. Of a sequence, the type of its tensors. Subgraphs are not entered.
+ *
+ * @param graph in topological order
+ */
+export function valueTypes(graph: Graph): ReadonlyMap<string, DataTypeName> {
+  const stated = new Map<string, DataTypeName>();
+  for (const { name, dtype } of [...graph.valueInfo, ...graph.outputs]) if (dtype !== null) stated.set(name, dtype);
+  const types = new Map<string, DataTypeName>();
+  for (const { name, dtype } of graph.inputs) if (dtype !== null) types.set(name, dtype);
+  for (const { name, dtype } of graph.initializers.values()) types.set(name, dtype);
+  for (const node of graph.nodes) {
+    const own = DOMAINS.has(node.domain) ? typeOfResult(node, types) : undefined;
+    for (const [i, name] of node.outputs.entries()) {
+      const type = (i === 0 || node.opType === 'Split' ? own : undefined) ?? stated.get(name);
+      if (name !== '' && type !== undefined) types.set(name, type);
+    }
+  }
+  return types;
+}
+
+/** @returns the type of the first output, and of all of a Split */
+function typeOfResult(node: Node, types: ReadonlyMap<string, DataTypeName>): DataTypeName | undefined {
+  const { opType, inputs } = node;
+  const at = (input: number): DataTypeName | undefined => types.get(inputs[input] ?? '');
+  if (LIKE_FIRST.has(opType)) return at(0);
+  if (INTEGERS.has(opType)) return 'int64';
+  if (CONDITIONS.has(opType)) return 'bool';
+  switch (opType) {
+    case 'Cast':
+      return dataTypeName(node.intAttribute('to', 0));
+    case 'CastLike':
+      return at(1);
+    case 'Where':
+      return at(1) ?? at(2);
+    case 'Constant':
+      return constantType(node);
+    case 'ConstantOfShape': {
+      const value = node.attribute('value');
+      return value?.type === 'tensor' ? value.value.dtype : 'float32';
+    }
+    case 'QuantizeLinear':
+      return at(2);
+    case 'DequantizeLinear':
+      return dataTypeName(node.intAttribute('output_dtype', 0) || -1) ?? at(1);
+    default:
+      return undefined;
+  }
+}
+
+function constantType(node: Node): DataTypeName | undefined {
+  const value = node.attribute('value');
+  if (value?.type === 'tensor') return value.value.dtype;
+  const kinds: Readonly<Record<string, DataTypeName>> = {
+    float: 'float32',
+    floats: 'float32',
+    int: 'int64',
+    ints: 'int64',
+  };
+  return kinds[node.attributes[0]?.type ?? ''];
+}
