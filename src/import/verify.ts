@@ -2,18 +2,10 @@ import { WanqError } from '../errors.js';
 import { deriveSeed, randn } from '../numerics/rng.js';
 import { checkSaved } from '../onnx/check.js';
 import { RuntimeHost } from '../runtime/host.js';
+import { LOAD_ONLY, RUN_UP_TO_BYTES } from '../runtime/load-only.js';
 import { float32Tensor, type HostTensor, toFloat32 } from '../runtime/tensor.js';
 import type { WanConfig } from './config.js';
 import type { TimestepInput } from './options.js';
-
-/** Larger models are loaded and not run: a run brings all weights into memory. */
-const RUN_UP_TO_BYTES = 256e6;
-
-/**
- * Loads a model without bringing its weights into memory. With a memory pattern, onnxruntime would ask for room for all of them at once,
- * and be refused where they are larger than the machine's memory.
- */
-const UNTOUCHED = { optimization: 'disabled', prepack: false, memoryPattern: false } as const;
 
 /** How a written model was checked: onnxruntime took it, or ran it on a small random input too. */
 export type Checked = 'loaded' | 'ran';
@@ -35,7 +27,7 @@ export async function verifyImported(
   const host = new RuntimeHost({ signal });
   try {
     const runs = weightBytes <= RUN_UP_TO_BYTES;
-    const session = await host.createSession({ path: file }, { providers: ['cpu'], ...(!runs && UNTOUCHED) });
+    const session = await host.createSession({ path: file }, runs ? { providers: ['cpu'] } : LOAD_ONLY);
     if (!runs) return 'loaded';
     const { outputs } = await session.run(smallInput(config, timestepInput));
     const [output] = Object.values(outputs);

@@ -10,10 +10,8 @@ import type { PipelineFolder } from '../pipeline/layout.js';
 import { openDenoiser } from '../pipeline/open.js';
 import { fixedDim, transformerSignature } from '../pipeline/signature.js';
 import { RuntimeHost } from '../runtime/host.js';
+import { LOAD_ONLY, RUN_UP_TO_BYTES } from '../runtime/load-only.js';
 import type { Verification } from './options.js';
-
-/** Larger models are loaded and not run unless that is asked for: a run brings all weights into memory, more than quantizing took. */
-const RUN_UP_TO_BYTES = 256e6;
 
 /** onnxruntime may hold a model's weights twice while it packs them. */
 const MEMORY_FACTOR = 2.5;
@@ -47,11 +45,7 @@ export async function verify(
   const host = new RuntimeHost({ signal });
   try {
     if (!runs) {
-      const session = await host.createSession(
-        { path: written },
-        // With a memory pattern onnxruntime would set room for all weights aside, mapped ones too.
-        { providers: ['cpu'], optimization: 'disabled', prepack: false, memoryPattern: false },
-      );
+      const session = await host.createSession({ path: written }, LOAD_ONLY);
       await session.release();
       return { ran: false, sqnr: null };
     }
