@@ -24,8 +24,8 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   } catch (error) {
     return report(error, io);
   } finally {
+    // The listener stays: that a pipe was closed is told after the last write.
     interrupts.release();
-    io.stdout.off('error', onOutputError);
   }
 }
 

@@ -60,6 +60,8 @@ const schema = z.looseObject({
   window_size: z.array(z.int()).length(2).default([-1, -1]),
 });
 
+const classSchema = z.looseObject({ _class_name: z.string().optional() });
+
 type RawConfig = z.infer<typeof schema>;
 
 /**
@@ -68,16 +70,15 @@ type RawConfig = z.infer<typeof schema>;
  * change the model in a way this version does not know; NOT_FOUND, NOT_READABLE
  */
 export async function readConfig(file: string): Promise<WanConfig> {
+  // Fields of another class would be named by what is wrong with them, and not by the class.
+  const { _class_name: name = MODEL_CLASS } = await readJson(file, classSchema, 'MODEL_INVALID');
+  if (name !== MODEL_CLASS) throw refused(file, `the model is a ${printable(name, 60)}`);
   return toWanConfig(await readJson(file, schema, 'MODEL_INVALID'), file);
 }
 
 function toWanConfig(raw: RawConfig, file: string): WanConfig {
   const reason = unsupported(raw);
-  if (reason !== undefined) {
-    throw new WanqError('MODEL_UNSUPPORTED', `${printable(file)}: ${reason}`, {
-      hint: `this version builds diffusers' ${MODEL_CLASS}, text- or image-to-video`,
-    });
-  }
+  if (reason !== undefined) throw refused(file, reason);
   const width = raw.num_attention_heads * raw.attention_head_dim;
   return {
     patch: raw.patch_size as [number, number, number],
@@ -98,9 +99,14 @@ function toWanConfig(raw: RawConfig, file: string): WanConfig {
   };
 }
 
+function refused(file: string, reason: string): WanqError {
+  return new WanqError('MODEL_UNSUPPORTED', `${printable(file)}: ${reason}`, {
+    hint: `this version builds diffusers' ${MODEL_CLASS}, text- or image-to-video`,
+  });
+}
+
 function unsupported(raw: RawConfig): string | undefined {
-  const { _class_name: name = MODEL_CLASS, qk_norm, attention_head_dim, freq_dim, image_dim, added_kv_proj_dim } = raw;
-  if (name !== MODEL_CLASS) return `the model is a ${printable(name, 60)}`;
+  const { qk_norm, attention_head_dim, freq_dim, image_dim, added_kv_proj_dim } = raw;
   const unknown = Object.keys(raw).find((key) => !known(key) && raw[key] !== null && raw[key] !== false);
   if (unknown !== undefined) return `it has the field "${printable(unknown, 60)}", which is not known here`;
   if (qk_norm !== QK_NORM) {

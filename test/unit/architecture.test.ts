@@ -31,6 +31,8 @@ describe('the import rule', () => {
     ['src/passes/new.ts', "import '../quantize/plan.js';"],
     ['src/calibrate/new.ts', "import '../cli/main.js';"],
     ['src/quantize/new.ts', "import 'commander';"],
+    ['src/import/new.ts', "import '../cli/main.js';"],
+    ['src/onnx/new.ts', "import '../import/import.js';"],
     ['src/evaluate/new.ts', "import 'onnxruntime-node';"],
     ['src/passes/new.ts', "import 'protobufjs';"],
   ])('refuses, in %s, %s', (file, code) => {
