@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { findLinears, type Linear } from '../../../src/analyze/linears.js';
 import type { Calibration } from '../../../src/calibrate/file.js';
-import { ActivationStatistics } from '../../../src/calibrate/statistics.js';
+import { ActivationStatistics, OutputStatistics } from '../../../src/calibrate/statistics.js';
 import { int } from '../../../src/ir/attribute.js';
 import { DataType, type DataTypeName } from '../../../src/ir/dtype.js';
 import type { Graph } from '../../../src/ir/graph.js';
@@ -200,6 +200,43 @@ describe('makePlan', () => {
       activationScale('int8', -1 / 3, 1, 'float32').scale,
     ]);
     expect(quantized[0]?.activation.scale).not.toBe(quantized[1]?.activation.scale);
+  });
+
+  it('computes the rest in FP16 for tensorrt, and stores it so for ort-cpu', () => {
+    const roles = (linears: readonly Linear[]): string[] => linears.map(({ role }) => role);
+    const rest = findLinears(transformer).filter(
+      ({ role }) => !FFN.includes(role) && !role.startsWith('time_embedder'),
+    );
+    const computing = plan({ float: 'fp16' });
+    expect(roles(computing.computed)).toEqual(roles(rest));
+    expect(computing.halved.size).toBe(0);
+    expect(computing.quantized.map(({ scaleType }) => scaleType)).toEqual(FFN.map(() => 'float16'));
+    const storing = plan({ float: 'fp16', target: 'ort-cpu' });
+    expect(storing.computed).toEqual([]);
+    expect([...storing.halved]).toEqual(rest.map(({ weight }) => weight.name));
+    expect(storing.quantized.map(({ scaleType }) => scaleType)).toEqual(FFN.map(() => 'float32'));
+  });
+
+  it('leaves in FP32, and lists, what was seen too large for FP16', () => {
+    const seen: Calibration = {
+      ...calibration({ g: [0, -17_000] }),
+      outputs: [
+        new OutputStatistics('blocks.0.self_attn.q.out', 16_000),
+        new OutputStatistics('blocks.0.self_attn.k.out', 17_000),
+        new OutputStatistics('blocks.1.ffn.0.out', Number.POSITIVE_INFINITY),
+      ],
+    };
+    const { plan: made, quantized, computed } = plan({ float: 'fp16' }, seen);
+    expect(made.overflow).toEqual([
+      { role: 'blocks.0.attn1.k', value: 'blocks.0.self_attn.k.out', magnitude: 17_000 },
+      { role: 'blocks.0.ffn.down', value: 'g', magnitude: 17_000 },
+      { role: 'blocks.1.ffn.up', value: 'blocks.1.ffn.0.out', magnitude: Number.POSITIVE_INFINITY },
+    ]);
+    expect(made.rows.find(({ role }) => role === 'blocks.0.attn1.k')?.decision).toBe('keep');
+    expect(computed.map(({ role }) => role)).not.toContain('blocks.0.attn1.k');
+    expect(quantized.map(({ scaleType }) => scaleType)).toEqual(['float16', 'float32', 'float32']);
+    expect(plan({}, seen).plan.overflow).toEqual([]);
+    expect(plan({ float: 'fp16', target: 'ort-cpu' }, seen).plan.overflow).toEqual([]);
   });
 
   it('counts what is left over, by operator and reason', () => {
