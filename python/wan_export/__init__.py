@@ -1,0 +1,1 @@
+"""Export of a Wan diffusers checkpoint to ONNX, one weight in memory at a time."""
