@@ -1,6 +1,6 @@
 import type { Graph, Value } from '../ir/graph.js';
 import { indexGraph } from '../ir/traverse.js';
-import { countLeftovers, type LeftoverCount } from './leftovers.js';
+import { findProducts, type LeftoverCount } from './leftovers.js';
 import { findLinears, type Linear } from './linears.js';
 import { type Confidence, NAME_EVIDENCE, type Role, roleFamily, UNKNOWN_ROLE } from './roles.js';
 import { blockCount } from './select.js';
@@ -52,8 +52,7 @@ export interface GraphSummary {
 }
 
 /** What a graph is made of. Reads no weights. */
-export function summarize(graph: Graph, opset: number): GraphSummary {
-  const linears = findLinears(graph);
+export function summarize(graph: Graph, opset: number, { linears, leftovers } = findProducts(graph)): GraphSummary {
   return {
     inputs: graph.inputs,
     outputs: graph.outputs,
@@ -61,7 +60,7 @@ export function summarize(graph: Graph, opset: number): GraphSummary {
     opset,
     blocks: blockCount(linears),
     roles: roleRows(linears),
-    leftovers: countLeftovers(graph, linears),
+    leftovers,
     parameters: [...graph.initializers.values()].reduce((total, { elements }) => total + elements, 0),
     bytes: graph.weightBytes,
   };

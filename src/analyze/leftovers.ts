@@ -2,7 +2,7 @@ import type { Graph, Node } from '../ir/graph.js';
 import type { Tensor } from '../ir/tensor.js';
 import { indexGraph, subgraphs } from '../ir/traverse.js';
 import { constantTensor } from './constants.js';
-import type { Linear } from './linears.js';
+import { findLinears, type Linear } from './linears.js';
 import { weightChain } from './weight-chain.js';
 
 /** An operator that multiplies with a weight of its own and that wanq leaves as it is. */
@@ -74,6 +74,17 @@ export interface LeftoverCount {
   readonly operator: string;
   readonly why: string;
   readonly count: number;
+}
+
+/** What of a graph can be quantized, and what cannot. */
+export interface Products {
+  readonly linears: readonly Linear[];
+  readonly leftovers: readonly LeftoverCount[];
+}
+
+export function findProducts(graph: Graph): Products {
+  const linears = findLinears(graph);
+  return { linears, leftovers: countLeftovers(graph, linears) };
 }
 
 export function countLeftovers(graph: Graph, linears: readonly Linear[]): LeftoverCount[] {

@@ -1,5 +1,5 @@
-import { countLeftovers, type LeftoverCount } from '../analyze/leftovers.js';
-import { findLinears, type Linear } from '../analyze/linears.js';
+import { findProducts, type LeftoverCount, type Products } from '../analyze/leftovers.js';
+import type { Linear } from '../analyze/linears.js';
 import { blockCount, selectLinears } from '../analyze/select.js';
 import type { Calibration } from '../calibrate/file.js';
 import type { ActivationStatistics } from '../calibrate/statistics.js';
@@ -101,8 +101,12 @@ export interface BoundPlan {
  * @throws WanqError PATTERN_UNMATCHED; CALIBRATION_MISMATCH where an activation was never observed; MODEL_UNSUPPORTED where nothing can be
  * quantized
  */
-export function makePlan(graph: Graph, options: PlanOptions, calibration: Calibration | undefined): BoundPlan {
-  const linears = findLinears(graph);
+export function makePlan(
+  graph: Graph,
+  options: PlanOptions,
+  calibration: Calibration | undefined,
+  { linears, leftovers }: Products = findProducts(graph),
+): BoundPlan {
   const kept = selectLinears(linears, options.keep);
   const knownModel = blockCount(linears) > 0;
   const statistics = new Map(calibration?.activations.map((activation) => [activation.value, activation]));
@@ -182,7 +186,7 @@ export function makePlan(graph: Graph, options: PlanOptions, calibration: Calibr
       float,
       rows,
       overflow: [...overflow.values()],
-      leftovers: countLeftovers(graph, linears),
+      leftovers,
       knownModel,
       bytesBefore,
       bytesAfter: bytesBefore - saved,

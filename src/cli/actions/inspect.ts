@@ -1,4 +1,5 @@
 import { type LinearRow, linearRows, summarize } from '../../analyze/inspect.js';
+import { findProducts, type Products } from '../../analyze/leftovers.js';
 import { printable, WanqError } from '../../errors.js';
 import type { Model, Value } from '../../ir/graph.js';
 import { graphText } from '../../ir/text.js';
@@ -34,10 +35,13 @@ export const run: Action = async (context, { positional, flags }) => {
     const model = await loadGraph(file);
     const nodes = model.graph.nodes.length;
     if (name === 'transformer') runPasses(model, NORMALIZE);
-    components.push({ name, ...summarize(model.graph, model.opset), nodes });
+    const products = findProducts(model.graph);
+    components.push({ name, ...summarize(model.graph, model.opset, products), nodes });
     if (name === 'transformer') {
       if (roles) linears = linearRows(model.graph);
-      schemes = SCHEMES.flatMap((scheme) => FLOAT_STORAGES.map((float) => sizeAfter(scheme, float, model, file)));
+      schemes = SCHEMES.flatMap((scheme) =>
+        FLOAT_STORAGES.map((float) => sizeAfter(scheme, float, model, file, products)),
+      );
     }
   }
   if (context.json) {
@@ -118,11 +122,11 @@ async function printText(context: Context, folder: PipelineFolder, name: string)
   return undefined;
 }
 
-function sizeAfter(scheme: Scheme, float: FloatStorage, model: Model, file: string): SchemeSize {
+function sizeAfter(scheme: Scheme, float: FloatStorage, model: Model, file: string, products: Products): SchemeSize {
   const options = { scheme, float, target: 'ort-cpu', method: 'kl', percentile: 99.999, keep: [] } as const;
   try {
     refuseUnsupported(model, file);
-    const { plan } = makePlan(model.graph, options, undefined);
+    const { plan } = makePlan(model.graph, options, undefined, products);
     return { scheme, float, bytes: plan.bytesAfter, share: plan.bytesAfter / plan.bytesBefore };
   } catch (error) {
     if (!(error instanceof WanqError)) throw error;
