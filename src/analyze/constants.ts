@@ -2,10 +2,11 @@ import type { DataTypeName } from '../ir/dtype.js';
 import type { Graph, Node } from '../ir/graph.js';
 import { Tensor } from '../ir/tensor.js';
 import type { GraphIndex } from '../ir/traverse.js';
+import { valueTypes } from './value-types.js';
 
 /** Whether a node is a constant, which costs nothing to have twice. */
-export function isConstant({ opType, domain }: Node): boolean {
-  return opType === 'Constant' && (domain === '' || domain === 'ai.onnx');
+export function isConstant({ opType, isOnnx }: Node): boolean {
+  return opType === 'Constant' && isOnnx;
 }
 
 /** The constant tensor of a name: an initializer, or what a Constant node holds, under the name of the node's output. */
@@ -43,12 +44,15 @@ export function integers({ dtype, data }: Tensor): number[] | undefined {
   return dtype === 'int32' ? [...new Int32Array(bytes.buffer)] : undefined;
 }
 
-/** The element type of a value, as far as the graph states it. */
+/** Of graphs as they were when they were indexed. */
+const typesOf = new WeakMap<GraphIndex, ReadonlyMap<string, DataTypeName>>();
+
+/** The element type of a value, as far as the graph tells it. Works out the types of all values when it is first asked. */
 export function typeOf(name: string, graph: Graph, index: GraphIndex): DataTypeName | undefined {
-  const constant = constantTensor(name, graph, index);
-  if (constant) return constant.dtype;
-  const stated = [graph.inputs, graph.valueInfo, graph.outputs]
-    .map((values) => values.find((value) => value.name === name))
-    .find((value) => value !== undefined);
-  return stated?.dtype ?? undefined;
+  let types = typesOf.get(index);
+  if (!types) {
+    types = valueTypes(graph);
+    typesOf.set(index, types);
+  }
+  return types.get(name);
 }

@@ -51,7 +51,7 @@ function leftoversOf(graph: Graph, known: ReadonlySet<Node>, outer: WeightOf, in
     const parameters = sizes.reduce((sum, size) => sum + (size >= WEIGHT_FROM ? size : 0), 0);
     // Of two constants nothing is left to run.
     const computed = weights.some((tensor, i) => tensor === undefined && node.inputs[i] !== '');
-    return parameters > 0 && computed ? [{ node, operator: operatorOf(node), why, parameters }] : [];
+    return parameters > 0 && computed ? [{ node, operator: node.operator, why, parameters }] : [];
   });
   const deeper = graph.nodes.flatMap((node) =>
     subgraphs(node).flatMap((inner) =>
@@ -61,12 +61,8 @@ function leftoversOf(graph: Graph, known: ReadonlySet<Node>, outer: WeightOf, in
   return [...own, ...deeper];
 }
 
-function contracts({ domain, opType }: Node): boolean {
-  return domain === '' || domain === 'ai.onnx' ? CONTRACTIONS.has(opType) : !ELEMENTWISE.test(opType);
-}
-
-function operatorOf({ domain, opType }: Node): string {
-  return domain === '' || domain === 'ai.onnx' ? opType : `${domain}.${opType}`;
+function contracts({ isOnnx, opType }: Node): boolean {
+  return isOnnx ? CONTRACTIONS.has(opType) : !ELEMENTWISE.test(opType);
 }
 
 /** Leftovers of one kind. */

@@ -49,7 +49,7 @@ export function findLinears(graph: Graph, index: GraphIndex = indexGraph(graph))
 }
 
 function asLinear(node: Node, graph: Graph, index: GraphIndex): Linear | undefined {
-  const shapeOf = SHAPES.get(qualified(node));
+  const shapeOf = SHAPES.get(node.operator);
   const [activation, weight] = node.inputs;
   const output = node.outputs[0];
   if (!shapeOf || activation === undefined || weight === undefined || output === undefined) return undefined;
@@ -67,10 +67,6 @@ function asLinear(node: Node, graph: Graph, index: GraphIndex): Linear | undefin
     chain: chain.steps,
     computeType: chain.computeType,
   };
-}
-
-function qualified({ domain, opType }: Node): string {
-  return domain === '' || domain === 'ai.onnx' ? opType : `${domain}.${opType}`;
 }
 
 /** How each kind of product reads its weight. Sources: ONNX MatMul-13, Gemm-13, Conv-11; com.microsoft.FusedMatMul-1. */

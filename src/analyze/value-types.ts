@@ -20,9 +20,6 @@ const CONDITIONS = new Set(
   'And Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or Xor'.split(' ').concat('OptionalHasElement'),
 );
 
-/** Domains whose operators are the ones named here. */
-const DOMAINS = new Set(['', 'ai.onnx', 'com.microsoft']);
-
 /**
  * Element types of the values of a graph, as far as they follow from its inputs, its constants and what its operators do; where they do not,
  * as the graph states them. Of a sequence, the type of its tensors. Subgraphs are not entered.
@@ -36,7 +33,7 @@ export function valueTypes(graph: Graph): ReadonlyMap<string, DataTypeName> {
   for (const { name, dtype } of graph.inputs) if (dtype !== null) types.set(name, dtype);
   for (const { name, dtype } of graph.initializers.values()) types.set(name, dtype);
   for (const node of graph.nodes) {
-    const own = DOMAINS.has(node.domain) ? typeOfResult(node, types) : undefined;
+    const own = node.isOnnx || node.domain === 'com.microsoft' ? typeOfResult(node, types) : undefined;
     for (const [i, name] of node.outputs.entries()) {
       const type = (i === 0 || node.opType === 'Split' ? own : undefined) ?? stated.get(name);
       if (name !== '' && type !== undefined) types.set(name, type);

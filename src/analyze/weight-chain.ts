@@ -70,8 +70,8 @@ export function weightChain(value: string, graph: Graph, index: GraphIndex): Wei
 }
 
 /** The input that carries the weight on, of an operator that a chain may pass. */
-function dataInput({ opType, domain, inputs }: Node, graph: Graph, index: GraphIndex): string | undefined {
-  if (domain !== '' && domain !== 'ai.onnx') return undefined;
+function dataInput({ opType, isOnnx, inputs }: Node, graph: Graph, index: GraphIndex): string | undefined {
+  if (!isOnnx) return undefined;
   if (opType === 'Mul') {
     const [a, b] = inputs as [string, string];
     // The larger of two constants is the weight.

@@ -2,6 +2,11 @@ import type { Attribute } from './attribute.js';
 import type { DataTypeName } from './dtype.js';
 import type { Tensor } from './tensor.js';
 
+/** Whether a domain is that of ONNX's own operators, which goes by two names. */
+export function isDefaultDomain(domain: string): boolean {
+  return domain === '' || domain === 'ai.onnx';
+}
+
 /** A dimension of a value: a number, a symbol, or unknown. */
 export type Dim = number | string | null;
 
@@ -47,6 +52,16 @@ export class Node {
     this.outputs = fields.outputs;
     this.attributes = fields.attributes ?? [];
     this.metadata = fields.metadata ?? new Map();
+  }
+
+  /** Whether the operator is one of ONNX's own. */
+  get isOnnx(): boolean {
+    return isDefaultDomain(this.domain);
+  }
+
+  /** The operator with its domain, which ONNX's own go without. */
+  get operator(): string {
+    return this.isOnnx ? this.opType : `${this.domain}.${this.opType}`;
   }
 
   attribute(name: string): Attribute | undefined {
@@ -151,6 +166,6 @@ export class Model {
 
   /** Version of the default ONNX operator set, 0 where it is not imported. */
   get opset(): number {
-    return this.opsets.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 0;
+    return this.opsets.find(({ domain }) => isDefaultDomain(domain))?.version ?? 0;
   }
 }

@@ -9,7 +9,6 @@ import {
   type ComputeFloat16Options,
   FLOAT16_MARGIN,
   isCastTo,
-  isOnnx,
   isOperand,
   OPERANDS,
   operands,
@@ -101,7 +100,7 @@ class Rewriter {
     if (output === '') return output;
     const { index, exposed } = this.#around;
     const uses = index.consumers.get(output) ?? [];
-    const casts = uses.filter(({ node: reader }) => isOnnx(reader) && reader.opType === 'Cast').map((use) => use.node);
+    const casts = uses.filter(({ node: reader }) => reader.isOnnx && reader.opType === 'Cast').map((use) => use.node);
     const others = uses.filter((use) => !(this.#region.has(use.node) && isOperand(use)) && !takesAnyType(use.node));
     const idle = casts.filter((cast) => this.#around.isIdle(cast) && this.#isReadElsewhere(cast.outputs[0] as string));
     const half =
@@ -230,7 +229,7 @@ class Rewriter {
       if (count(name, 0) > 0) continue;
       if (!inputs.some((input) => input.name === name)) initializers.delete(name);
       const node = this.#around.index.producers.get(name);
-      if (!node || gone.has(node) || !isOnnx(node) || !DROPPABLE.has(node.opType)) continue;
+      if (!node || gone.has(node) || !node.isOnnx || !DROPPABLE.has(node.opType)) continue;
       gone.add(node);
       for (const input of valuesRead(node)) if (count(input, -1) === 0) queue.push(input);
     }
@@ -243,7 +242,7 @@ class Rewriter {
 const DROPPABLE = new Set(['Cast', 'CastLike', 'Constant']);
 
 function takesAnyType(node: Node): boolean {
-  return isOnnx(node) && (node.opType === 'Shape' || node.opType === 'Size' || node.opType === 'Cast');
+  return node.isOnnx && (node.opType === 'Shape' || node.opType === 'Size' || node.opType === 'Cast');
 }
 
 /** Has CastLikes name the type they read from values of the region, whose type is about to change: it would be a reason to keep both. */
@@ -251,7 +250,7 @@ function typeCastLikes({ index, types }: Surroundings, region: ReadonlySet<Node>
   for (const name of [...region].flatMap(({ outputs }) => outputs)) {
     for (const { node } of index.consumers.get(name) ?? []) {
       const type = types.get(node.inputs[1] ?? '');
-      if (!isOnnx(node) || node.opType !== 'CastLike' || type === undefined) continue;
+      if (!node.isOnnx || node.opType !== 'CastLike' || type === undefined) continue;
       node.opType = 'Cast';
       node.inputs = node.inputs.slice(0, 1);
       node.attributes = [...node.attributes, int('to', DataType[type])];

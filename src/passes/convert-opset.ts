@@ -1,6 +1,6 @@
 import { printable, WanqError } from '../errors.js';
 import { type Attribute, int } from '../ir/attribute.js';
-import { type FunctionDefinition, type Graph, type Model, Node } from '../ir/graph.js';
+import { type FunctionDefinition, type Graph, isDefaultDomain, type Model, Node } from '../ir/graph.js';
 import { NameAuthority } from '../ir/names.js';
 import { Tensor } from '../ir/tensor.js';
 import { subgraphs } from '../ir/traverse.js';
@@ -44,7 +44,7 @@ export function convertOpset(to: number): Pass {
         if (replacement) graph.nodes.splice(graph.nodes.indexOf(node), 1, ...replacement);
         if (node.inputs !== inputs || node.outputs !== outputs || node.attributes !== attributes) changed.add(node);
       }
-      model.opsets = model.opsets.map((set) => (isDefault(set) ? { ...set, version: to } : set));
+      model.opsets = model.opsets.map((set) => (isDefaultDomain(set.domain) ? { ...set, version: to } : set));
       const ir = IR_VERSIONS.findLast(([opset]) => opset <= to);
       model.irVersion = Math.max(model.irVersion, ir?.[1] ?? 0);
       const nodes = counted(changed.size, 'node');
@@ -54,10 +54,6 @@ export function convertOpset(to: number): Pass {
       return model.opset >= to ? undefined : `it is of opset ${model.opset}`;
     },
   };
-}
-
-function isDefault({ domain }: { readonly domain: string }): boolean {
-  return domain === '' || domain === 'ai.onnx';
 }
 
 interface Step {
@@ -80,7 +76,7 @@ function planConversions(model: Model, to: number): Step[] {
   const steps: Step[] = [];
   const visit = (graph: Graph): void => {
     for (const node of graph.nodes) {
-      if (isDefault(node) && !called.has(callKey(node.domain, node.opType))) {
+      if (node.isOnnx && !called.has(callKey(node.domain, node.opType))) {
         for (const needs of changesOf(node, from, to)) {
           const obstacle = CONVERSIONS[needs].obstacle?.(node);
           if (obstacle !== undefined) throw unsupported(`${titleOf(node)} ${obstacle}`, to);
@@ -96,7 +92,7 @@ function planConversions(model: Model, to: number): Step[] {
 }
 
 function callKey(domain: string, name: string): string {
-  return `${isDefault({ domain }) ? '' : domain}\0${name}`;
+  return `${isDefaultDomain(domain) ? '' : domain}\0${name}`;
 }
 
 /** @throws WanqError MODEL_UNSUPPORTED where the operator is unknown, or no operator of opset `from` */
@@ -115,10 +111,10 @@ function changesOf(node: Node, from: number, to: number): OpsetConversion[] {
  * uses is the same in both, which runtimes that inline functions rely on.
  */
 function refuseChanged(definition: FunctionDefinition, called: ReadonlySet<string>, to: number): void {
-  const from = definition.opsets.find(isDefault)?.version ?? to;
+  const from = definition.opsets.find(({ domain }) => isDefaultDomain(domain))?.version ?? to;
   const visit = (nodes: readonly Node[]): void => {
     for (const node of nodes) {
-      if (isDefault(node) && !called.has(callKey(node.domain, node.opType)) && from < to) {
+      if (node.isOnnx && !called.has(callKey(node.domain, node.opType)) && from < to) {
         if (changesOf(node, from, to).length > 0) {
           throw unsupported(
             `${titleOf(node)} changed since opset ${from}, and it is part of the function ${printable(definition.name)}`,

@@ -46,10 +46,6 @@ export const OPERANDS: ReadonlyMap<string, readonly number[] | null> = new Map([
   ['Conv', [0, 1, 2]],
 ]);
 
-export function isOnnx({ domain }: Node): boolean {
-  return domain === '' || domain === 'ai.onnx';
-}
-
 /** Inputs of a node that are values of the type it computes in. */
 export function operands(node: Node): string[] {
   const positions = OPERANDS.get(node.opType);
@@ -58,7 +54,7 @@ export function operands(node: Node): string[] {
 }
 
 export function isCastTo(node: Node, type: DataTypeName): boolean {
-  return isOnnx(node) && node.opType === 'Cast' && node.intAttribute('to', 0) === DataType[type];
+  return node.isOnnx && node.opType === 'Cast' && node.intAttribute('to', 0) === DataType[type];
 }
 
 export function isOperand({ node, input }: Use): boolean {
@@ -87,7 +83,7 @@ export class Surroundings {
   /** Whether a node makes FP32 of what is FP32. */
   isIdle(node: Node): boolean {
     return (
-      isOnnx(node) &&
+      node.isOnnx &&
       (node.opType === 'Cast' || node.opType === 'CastLike') &&
       this.types.get(node.inputs[0] ?? '') === 'float32' &&
       this.types.get(node.outputs[0] ?? '') === 'float32'
@@ -118,7 +114,7 @@ export class Surroundings {
   stored(name: string): Tensor | undefined {
     const root = this.root(name);
     const producer = this.index.producers.get(root);
-    const isCast = producer && isOnnx(producer) && producer.opType === 'Cast';
+    const isCast = producer?.isOnnx && producer.opType === 'Cast';
     return isCast ? constantTensor(producer.inputs[0] ?? '', this.graph, this.index) : this.constant(root);
   }
 }
@@ -174,7 +170,7 @@ export class Region {
       .flatMap((name) => this.#around.uses(name))
       .flatMap(({ node, input }) => {
         const rank = this.#around.stored(node.inputs[1 - input] ?? '')?.dims.length;
-        const isBias = isOnnx(node) && node.opType === 'Add' && rank !== undefined && rank <= 1;
+        const isBias = node.isOnnx && node.opType === 'Add' && rank !== undefined && rank <= 1;
         return isBias && this.#computes(node, 'float32') ? [node] : [];
       });
   }
@@ -184,7 +180,7 @@ export class Region {
     const { index, graph } = this.#around;
     const fed = new Set<Node>();
     for (const node of graph.nodes) {
-      if (!isOnnx(node) || !(MOVING.has(node.opType) || node.opType === 'Gelu') || this.nodes.has(node)) continue;
+      if (!node.isOnnx || !(MOVING.has(node.opType) || node.opType === 'Gelu') || this.nodes.has(node)) continue;
       const sources = operands(node).map((name) => this.#around.root(name));
       const isFed = (name: string): boolean => {
         const producer = index.producers.get(name);
@@ -217,12 +213,10 @@ export class Region {
       const root = this.#around.root(name);
       if (this.#around.constant(root)) return true;
       const producer = index.producers.get(root);
-      return (
-        producer !== undefined && isOnnx(producer) && MOVING.has(producer.opType) && operands(producer).every(isMoved)
-      );
+      return producer?.isOnnx === true && MOVING.has(producer.opType) && operands(producer).every(isMoved);
     };
     for (const node of graph.nodes.toReversed()) {
-      if (!isOnnx(node) || !MOVING.has(node.opType) || this.nodes.has(node)) continue;
+      if (!node.isOnnx || !MOVING.has(node.opType) || this.nodes.has(node)) continue;
       const uses = node.outputs.flatMap((output) => this.#around.uses(output));
       const only = uses.length > 0 && uses.every((use) => this.nodes.has(use.node) && isOperand(use));
       const isExposed = node.outputs.some((output) => exposed.has(output));
@@ -249,7 +243,7 @@ const WINDOW = 48;
 function attentionProducts(around: Surroundings): Set<Node> {
   const { index, graph } = around;
   const isProduct = (node: Node): boolean =>
-    isOnnx(node) && node.opType === 'MatMul' && operands(node).every((name) => !around.constant(name));
+    node.isOnnx && node.opType === 'MatMul' && operands(node).every((name) => !around.constant(name));
   const nearest = (start: Node, next: (node: Node) => Node[]): Node[] => {
     const queue = [start];
     const found: Node[] = [];
@@ -264,7 +258,7 @@ function attentionProducts(around: Surroundings): Set<Node> {
   const before = (node: Node): Node[] => node.inputs.flatMap((name) => index.producers.get(name) ?? []);
   const after = (node: Node): Node[] =>
     node.outputs.flatMap((name) => (index.consumers.get(name) ?? []).map((use) => use.node));
-  const softmaxes = graph.nodes.filter((node) => isOnnx(node) && node.opType === 'Softmax');
+  const softmaxes = graph.nodes.filter((node) => node.isOnnx && node.opType === 'Softmax');
   return new Set(softmaxes.flatMap((softmax) => [...nearest(softmax, before), ...nearest(softmax, after)]));
 }
 
@@ -297,7 +291,7 @@ class Limits {
     // What is moved stays as large, and GELU makes nothing larger.
     const carried = graph.nodes.flatMap((node) => {
       if (around.isIdle(node)) return [{ from: node.inputs.slice(0, 1), to: node.outputs }];
-      if (!isOnnx(node) || !(MOVING.has(node.opType) || node.opType === 'Gelu')) return [];
+      if (!node.isOnnx || !(MOVING.has(node.opType) || node.opType === 'Gelu')) return [];
       return [{ from: operands(node), to: node.outputs }];
     });
     const carry = (from: readonly string[], to: readonly string[]): void => {

@@ -1,6 +1,6 @@
 import { printable, WanqError } from '../errors.js';
 import type { Attribute } from '../ir/attribute.js';
-import { type FunctionDefinition, Graph, type Model, Node, type Value } from '../ir/graph.js';
+import { type FunctionDefinition, Graph, isDefaultDomain, type Model, Node, type Value } from '../ir/graph.js';
 import { NameAuthority } from '../ir/names.js';
 import { subgraphs } from '../ir/traverse.js';
 import { MAX_GRAPH_DEPTH, MAX_NODES } from '../limits.js';
@@ -61,7 +61,7 @@ function callKey({ domain, opType, overload }: Node): string {
 
 /** ONNX's own operators go by two names. */
 function domainOf({ domain }: { readonly domain: string }): string {
-  return domain === 'ai.onnx' ? '' : domain;
+  return isDefaultDomain(domain) ? '' : domain;
 }
 
 /** With those of subgraphs. */

@@ -283,11 +283,14 @@ describe('weightChain reads the type of the product', () => {
     ['CastLike of an initializer', [['CastLike', ['two']]], 'float32'],
     ['CastLike of an input', [['CastLike', ['x']]], 'float32'],
     ['CastLike of a value whose type is stated', [['CastLike', ['stated']]], 'bfloat16'],
-    ['CastLike of a value without a type', [['CastLike', ['computed']]], undefined],
-    ['Cast behind that', [['CastLike', ['computed']], castTo('float32')], 'float32'],
+    ['CastLike of a value whose type follows', [['CastLike', ['computed']]], 'float32'],
+    ['CastLike of a value without a type', [['CastLike', ['untold']]], undefined],
+    ['Cast behind that', [['CastLike', ['untold']], castTo('float32')], 'float32'],
     ['Cast to a type that does not exist', [['Cast', [], [int('to', 999)]]], undefined],
   ])('behind %s', (_, steps, computeType) => {
-    const made = build([node('Relu', ['x'], 'computed'), ...line('half', ...steps)], [...CONSTANTS, half]);
+    const foreign = ['stated', 'untold'].map((name) => node('Custom', ['x'], name, [], { domain: 'com.example' }));
+    const nodes = [node('Relu', ['x'], 'computed'), ...foreign, ...line('half', ...steps)];
+    const made = build(nodes, [...CONSTANTS, half]);
     made.valueInfo.push({ name: 'stated', dtype: 'bfloat16', dims: null });
     expect(follow(made, steps.length === 0 ? 'half' : 'v')).toMatchObject({ computeType, stored: half });
   });
