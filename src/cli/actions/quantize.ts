@@ -49,6 +49,9 @@ export const run: Action = async (context, { positional, flags }) => {
     `${summary.output}: ${int8} of ${plan.rows.length} linears in INT8, ${formatBytes(dataBytes + graphBytes)} (weights ${formatBytes(plan.bytesBefore)} before)`,
   );
   sayNotices(context, plan);
+  for (const value of summary.overflow) {
+    context.say(`what reads or makes ${printable(value)} stays FP32: it came too near the end of FP16`);
+  }
   for (const { role, reason } of unexpectedlyKept(plan)) context.say(`warning: ${role} stays as it is: ${reason}`);
   if (inputs === 'synthetic') {
     context.say('warning: the calibration is over random embeddings: the ranges are not those of real prompts');

@@ -3,17 +3,16 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { findLinears } from '../../../src/analyze/linears.js';
 import { NAME_EVIDENCE } from '../../../src/analyze/roles.js';
-import { calibrate } from '../../../src/calibrate/calibrate.js';
-import { addDifferences, type Difference, difference, sqnr } from '../../../src/numerics/stats.js';
+import { addDifferences, type Difference, sqnr } from '../../../src/numerics/stats.js';
 import { encodeModel } from '../../../src/onnx/codec.js';
 import { loadGraph } from '../../../src/onnx/load.js';
 import { NORMALIZE } from '../../../src/passes/normalize.js';
 import { runPasses } from '../../../src/passes/pass.js';
 import { type QuantizeSummary, quantize } from '../../../src/quantize/quantize.js';
-import { type HostTensor, toFloat32 } from '../../../src/runtime/tensor.js';
 import { ROOT } from '../../helpers/fixtures.js';
-import { feedsOf, readCases, readVariants, unpackVariant, type Variant } from '../../helpers/variants.js';
+import { readVariants, unpackVariant, type Variant } from '../../helpers/variants.js';
 import { sharedHost, temporaryFolder } from '../support/environment.js';
+import { againstTorch, calibrated, modelOf } from '../support/variants.js';
 
 /** Nothing to quantize alike; `refused.test.ts` has what wanq says of them. */
 const REFUSED = ['quantized', 'not-wan', 'contrib-attention', 'subgraph-linear'];
@@ -40,14 +39,9 @@ interface Row {
 async function measure(variant: Variant, packed = true): Promise<Row> {
   const pipeline = path.join(folder, variant.name);
   if (packed) await unpackVariant(variant.name, pipeline);
-  const calibration = `${pipeline}.safetensors`;
-  await calibrate({
-    ...{ pipeline, output: calibration, syntheticInputs: 1, negativePrompt: '', steps: 4, guidance: 1, seed: 7 },
-    ...{ buckets: 1, tokens: 'all', device: 'cpu', frames: 9, height: 128, width: 192 },
-  });
   const output = `${pipeline}-int8`;
   const summary = await quantize({
-    ...{ pipeline, calibration, output, link: false, scheme: 'blocks', target: 'ort-cpu' },
+    ...{ pipeline, calibration: await calibrated(pipeline), output, link: false, scheme: 'blocks', target: 'ort-cpu' },
     ...{ method: 'minmax', percentile: 99.999, keep: [] },
   });
   return {
@@ -56,25 +50,9 @@ async function measure(variant: Variant, packed = true): Promise<Row> {
     roles: summary.plan.rows.map(({ role }) => role).sort(),
     knownBy: await knownBy(pipeline),
     integerKernels: await integerKernels(output),
-    before: await against(variant, pipeline),
-    after: await against(variant, output),
+    before: await againstTorch(host, variant, pipeline),
+    after: await againstTorch(host, variant, output),
   };
-}
-
-const modelOf = (pipeline: string): string => path.join(pipeline, 'transformer', 'model.onnx');
-
-/** A pipeline's transformer against torch, by case. */
-async function against(variant: Variant, pipeline: string): Promise<Map<string, Difference>> {
-  const { graph } = await loadGraph(modelOf(pipeline));
-  const session = await host.createSession({ path: modelOf(pipeline) }, { providers: ['cpu'] });
-  const differences = new Map<string, Difference>();
-  for (const each of await readCases(variant)) {
-    const { feeds, output } = feedsOf(graph, each);
-    const { outputs } = await session.run(feeds, [output]);
-    differences.set(each.name, difference(each.output, toFloat32(outputs[output] as HostTensor)));
-  }
-  await session.release();
-  return differences;
 }
 
 /** How far a quantized variant is from the quantized reference over the cases that both have, dB. */
