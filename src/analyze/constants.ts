@@ -1,8 +1,6 @@
-import type { DataTypeName } from '../ir/dtype.js';
 import type { Graph, Node } from '../ir/graph.js';
 import { Tensor } from '../ir/tensor.js';
 import type { GraphIndex } from '../ir/traverse.js';
-import { valueTypes } from './value-types.js';
 
 /** Whether a node is a constant, which costs nothing to have twice. */
 export function isConstant({ opType, isOnnx }: Node): boolean {
@@ -14,12 +12,13 @@ export function constantTensor(name: string, graph: Graph, index: GraphIndex): T
   const initializer = graph.initializers.get(name);
   if (initializer) return initializer;
   const node = index.producers.get(name);
-  if (!node || !isConstant(node)) return undefined;
+  return node && isConstant(node) ? constantOf(node, name) : undefined;
+}
+
+/** What a Constant node holds; undefined for texts and sparse tensors. */
+export function constantOf(node: Node, name: string): Tensor | undefined {
   const value = node.attribute('value');
-  if (value?.type === 'tensor') {
-    const { dtype, dims, data } = value.value;
-    return new Tensor(name, dtype, dims, data);
-  }
+  if (value?.type === 'tensor') return value.value.renamed(name);
   const [attribute] = node.attributes;
   switch (attribute?.type) {
     case 'int':
@@ -42,17 +41,4 @@ export function integers({ dtype, data }: Tensor): number[] | undefined {
   const bytes = new Uint8Array(data.bytes);
   if (dtype === 'int64') return Array.from(new BigInt64Array(bytes.buffer), Number);
   return dtype === 'int32' ? [...new Int32Array(bytes.buffer)] : undefined;
-}
-
-/** Of graphs as they were when they were indexed. */
-const typesOf = new WeakMap<GraphIndex, ReadonlyMap<string, DataTypeName>>();
-
-/** The element type of a value, as far as the graph tells it. Works out the types of all values when it is first asked. */
-export function typeOf(name: string, graph: Graph, index: GraphIndex): DataTypeName | undefined {
-  let types = typesOf.get(index);
-  if (!types) {
-    types = valueTypes(graph);
-    typesOf.set(index, types);
-  }
-  return types.get(name);
 }

@@ -1,7 +1,6 @@
 import type { Graph, Value } from '../ir/graph.js';
-import { indexGraph } from '../ir/traverse.js';
 import { findProducts, type LeftoverCount } from './leftovers.js';
-import { findLinears, type Linear } from './linears.js';
+import type { Linear } from './linears.js';
 import { type Confidence, NAME_EVIDENCE, type Role, roleFamily, UNKNOWN_ROLE } from './roles.js';
 import { blockCount } from './select.js';
 import { structuralRoles } from './structure.js';
@@ -100,10 +99,8 @@ function leastOf(members: readonly Linear[]): Confidence {
 }
 
 /** Every linear with what tells its role, and what the structure says beside its names. */
-export function linearRows(graph: Graph): LinearRow[] {
-  const index = indexGraph(graph);
-  const linears = findLinears(graph, index);
-  const structural = structuralRoles(graph, linears, index);
+export function linearRows(graph: Graph, linears: readonly Linear[]): LinearRow[] {
+  const structural = structuralRoles(graph, linears);
   return linears.map(
     ({ node, role, confidence, evidence, kind, weight, inFeatures, outFeatures, computeType, chain }) => ({
       role,

@@ -1,5 +1,7 @@
 import { type DataTypeName, dataTypeName } from '../ir/dtype.js';
 import type { Graph, Node } from '../ir/graph.js';
+import type { GraphIndex } from '../ir/traverse.js';
+import { constantOf } from './constants.js';
 
 /** Operators whose first output has the type of their first input. */
 const LIKE_FIRST = new Set(
@@ -57,7 +59,7 @@ function typeOfResult(node: Node, types: ReadonlyMap<string, DataTypeName>): Dat
     case 'Where':
       return at(1) ?? at(2);
     case 'Constant':
-      return constantType(node);
+      return constantOf(node, '')?.dtype;
     case 'ConstantOfShape': {
       const value = node.attribute('value');
       return value?.type === 'tensor' ? value.value.dtype : 'float32';
@@ -71,14 +73,15 @@ function typeOfResult(node: Node, types: ReadonlyMap<string, DataTypeName>): Dat
   }
 }
 
-function constantType(node: Node): DataTypeName | undefined {
-  const value = node.attribute('value');
-  if (value?.type === 'tensor') return value.value.dtype;
-  const kinds: Readonly<Record<string, DataTypeName>> = {
-    float: 'float32',
-    floats: 'float32',
-    int: 'int64',
-    ints: 'int64',
-  };
-  return kinds[node.attributes[0]?.type ?? ''];
+/** Of graphs as they were when they were indexed. */
+const typesOf = new WeakMap<GraphIndex, ReadonlyMap<string, DataTypeName>>();
+
+/** The element type of a value, as far as the graph tells it. Works out the types of all values when it is first asked. */
+export function typeOf(name: string, graph: Graph, index: GraphIndex): DataTypeName | undefined {
+  let types = typesOf.get(index);
+  if (!types) {
+    types = valueTypes(graph);
+    typesOf.set(index, types);
+  }
+  return types.get(name);
 }

@@ -2,7 +2,8 @@ import { type DataTypeName, dataTypeName, isStorableFloat } from '../ir/dtype.js
 import type { Graph, Node } from '../ir/graph.js';
 import { Tensor } from '../ir/tensor.js';
 import type { GraphIndex } from '../ir/traverse.js';
-import { constantTensor, integers, typeOf } from './constants.js';
+import { constantTensor, integers } from './constants.js';
+import { typeOf } from './value-types.js';
 
 /** Factors that are multiplied into a weight before it is used: one for all of it, or one for each input or output feature. */
 export interface WeightFactor {
@@ -40,9 +41,6 @@ interface Factor {
   readonly values: Tensor;
   readonly divides: boolean;
 }
-
-/** Types that keep a weight's values, all but for rounding. */
-const FLOATS: ReadonlySet<DataTypeName> = new Set(['float64', 'float32', 'float16', 'bfloat16']);
 
 /** Longer chains are no export's. */
 const MAX_STEPS = 32;
@@ -148,7 +146,7 @@ function replay(stored: Tensor, nodes: readonly Node[], graph: Graph, index: Gra
   const factors: Factor[] = [];
   for (const node of nodes) {
     // The values are others where something goes on with them as integers.
-    if (computeType !== undefined && !FLOATS.has(computeType)) return undefined;
+    if (computeType !== undefined && !isStorableFloat(computeType)) return undefined;
     const constant = (input: number): number[] | undefined => {
       const tensor = constantTensor(node.inputs[input] ?? '', graph, index);
       return tensor && integers(tensor);

@@ -1,9 +1,8 @@
 import { constants } from 'node:fs';
-import { copyFile, link, open, rm, stat, statfs } from 'node:fs/promises';
+import { copyFile, link, open, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { printable, WanqError } from '../errors.js';
-import { openRegular, readFully, writeFully } from '../util/files.js';
-import { megabytes } from '../util/units.js';
+import { assertSpace, openRegular, readFully, writeFully } from '../util/files.js';
 import type { Shard } from './checkpoint.js';
 
 /** Bytes copied so far, and in all. */
@@ -57,7 +56,7 @@ export async function copyShards(
       onProgress?.(done, total);
       continue;
     }
-    if (!checked) await checkSpace(folder, total - done);
+    if (!checked) await assertSpace(folder, total - done, 'the output', 'link the weights by leaving out --copy');
     checked = true;
     await copyBytes(shard, target, (bytes) => {
       signal?.throwIfAborted();
@@ -94,15 +93,6 @@ async function copyBytes(shard: Shard, to: string, onCopied: (bytes: number) => 
   } finally {
     await from.close();
   }
-}
-
-async function checkSpace(folder: string, needed: number): Promise<void> {
-  const { bavail, bsize } = await statfs(folder);
-  const free = bavail * bsize;
-  if (free > needed) return;
-  throw new WanqError('NO_SPACE', `the output needs ${megabytes(needed)}, and ${megabytes(free)} are free`, {
-    hint: 'free some space, choose another disk, or link the weights by leaving out --copy',
-  });
 }
 
 function changed({ path: file }: Shard): WanqError {

@@ -1,9 +1,10 @@
 import { constantTensor } from '../analyze/constants.js';
 import type { Linear } from '../analyze/linears.js';
+import { findAttentions } from '../analyze/structure/attention.js';
 import { valueTypes } from '../analyze/value-types.js';
 import { DataType, type DataTypeName } from '../ir/dtype.js';
 import type { Graph, Node } from '../ir/graph.js';
-import type { Tensor } from '../ir/tensor.js';
+import { aligned, type Tensor } from '../ir/tensor.js';
 import { type GraphIndex, indexGraph, subgraphs, type Use, valuesRead } from '../ir/traverse.js';
 import { HALF_MAX } from '../numerics/half.js';
 
@@ -26,6 +27,11 @@ export interface ComputeFloat16Options {
  * tails; up to the limit FP16 loses no precision, so the room costs nothing but the few linears whose inputs are as large as that.
  */
 export const FLOAT16_MARGIN = 4;
+
+/** Whether a value is too large for FP16, going by the largest magnitude that calibration saw of it; so is NaN. */
+export function exceedsFloat16(magnitude: number): boolean {
+  return !(magnitude * FLOAT16_MARGIN <= HALF_MAX);
+}
 
 /** Operators that move values about, with the inputs that they move; null: all. */
 const MOVING: ReadonlyMap<string, readonly number[] | null> = new Map([
@@ -229,37 +235,14 @@ function isDequantized(node: Node, { index }: Surroundings): boolean {
   return node.inputs.some((name) => index.producers.get(name)?.opType === 'DequantizeLinear');
 }
 
-/** Operators between a product and the softmax of what it makes, on either side. */
-const AROUND_SOFTMAX = new Set(
-  'Add Cast CastLike Clip Div Dropout Expand Flatten Identity Mul Reshape Squeeze Sub Transpose Unsqueeze Where'.split(
-    ' ',
-  ),
-);
-
-/** Nodes looked at on either side of a softmax. */
-const WINDOW = 48;
-
 /** The products of two activations before and after every softmax. */
 function attentionProducts(around: Surroundings): Set<Node> {
-  const { index, graph } = around;
-  const isProduct = (node: Node): boolean =>
-    node.isOnnx && node.opType === 'MatMul' && operands(node).every((name) => !around.constant(name));
-  const nearest = (start: Node, next: (node: Node) => Node[]): Node[] => {
-    const queue = [start];
-    const found: Node[] = [];
-    for (const node of queue) {
-      for (const near of next(node)) {
-        if (isProduct(near)) found.push(near);
-        else if (AROUND_SOFTMAX.has(near.opType) && queue.length < WINDOW) queue.push(near);
-      }
-    }
-    return found;
-  };
-  const before = (node: Node): Node[] => node.inputs.flatMap((name) => index.producers.get(name) ?? []);
-  const after = (node: Node): Node[] =>
-    node.outputs.flatMap((name) => (index.consumers.get(name) ?? []).map((use) => use.node));
-  const softmaxes = graph.nodes.filter((node) => node.isOnnx && node.opType === 'Softmax');
-  return new Set(softmaxes.flatMap((softmax) => [...nearest(softmax, before), ...nearest(softmax, after)]));
+  const hasConstant = (node: Node): boolean => operands(node).some((name) => around.constant(name) !== undefined);
+  const composed = findAttentions(around.graph, around.index, hasConstant).filter(
+    ({ softmax }) => softmax?.opType === 'Softmax',
+  );
+  const products = composed.flatMap(({ node, scores }) => (scores ? [scores, node] : []));
+  return new Set(products.filter(({ operator }) => operator === 'MatMul'));
 }
 
 /** Values that FP16 cannot hold. */
@@ -269,10 +252,9 @@ class Limits {
   /** @param candidates nodes whose constants matter */
   constructor(around: Surroundings, ranges: ReadonlyMap<string, number>, candidates: readonly Node[]) {
     const { graph, index } = around;
-    // Not "larger than", which NaN is never.
     for (const [name, range] of ranges) {
-      const most = around.constant(name) ? HALF_MAX : HALF_MAX / FLOAT16_MARGIN;
-      if (!(range <= most)) this.#large.add(name);
+      // A constant grows no larger than it was seen.
+      if (around.constant(name) ? !(range <= HALF_MAX) : exceedsFloat16(range)) this.#large.add(name);
     }
     const queue = candidates.flatMap(operands);
     const seen = new Set(queue);
@@ -312,7 +294,6 @@ const INFINITE_FROM = 65520;
 
 function fitsFloat16({ data }: Tensor): boolean {
   if (data.kind !== 'bytes') return true;
-  // Not `slice`, which copies no Buffer.
-  const { buffer, byteOffset, byteLength } = data.bytes.byteOffset % 4 === 0 ? data.bytes : Uint8Array.from(data.bytes);
+  const { buffer, byteOffset, byteLength } = aligned(data.bytes, 4);
   return new Float32Array(buffer, byteOffset, byteLength / 4).every((value) => Math.abs(value) < INFINITE_FROM);
 }

@@ -6,14 +6,13 @@ import type { ActivationStatistics } from '../calibrate/statistics.js';
 import { printable, WanqError } from '../errors.js';
 import { isQuantizableFloat } from '../ir/dtype.js';
 import type { Graph } from '../ir/graph.js';
-import { HALF_MAX } from '../numerics/half.js';
 import { type ActivationScale, activationScale } from '../numerics/int8.js';
 import { chooseRange, type ThresholdMethod } from '../numerics/thresholds/index.js';
-import { FLOAT16_MARGIN } from '../passes/compute-float16.js';
+import { exceedsFloat16 } from '../passes/float16-region.js';
 import type { QuantizedLinear, ScaleType } from '../passes/quantize-linears.js';
 import type { FloatStorage } from './options.js';
 import { decide, type Scheme } from './scheme.js';
-import { scaleTypeOf, TARGET_TRAITS, type Target } from './target.js';
+import { computesFloat16, scaleTypeOf, TARGET_TRAITS, type Target } from './target.js';
 
 /** How the input of a quantized linear is quantized, and what was measured of it. */
 export interface PlannedActivation extends ActivationScale {
@@ -113,12 +112,12 @@ export function makePlan(
   const magnitudes = calibration ? largestMagnitudes(calibration) : new Map<string, number>();
   const overflow = new Map<string, Overflow>();
   const overflows = ({ role, activation, output }: Linear): boolean => {
-    const beyond = [activation, output].filter((value) => isBeyondFloat16(magnitudes.get(value)));
+    const beyond = [activation, output].filter((value) => exceedsFloat16(magnitudes.get(value) ?? 0));
     for (const value of beyond) overflow.set(value, { role, value, magnitude: magnitudes.get(value) as number });
     return beyond.length > 0;
   };
+  const halves = computesFloat16(options.target, options.float);
   const scaleOf = (linear: Linear): ScaleType => {
-    const halves = options.float === 'fp16' && TARGET_TRAITS[options.target].computesFloat16;
     return scaleTypeOf(options.target, linear.computeType, halves && !overflows(linear));
   };
   const activations = new Map<string, PlannedActivation | string>();
@@ -138,7 +137,7 @@ export function makePlan(
   const computed: Linear[] = [];
   const keep = (linear: Linear): 'float16' | 'keep' => {
     if (options.float !== 'fp16' || !isHalvable(linear)) return 'keep';
-    if (!TARGET_TRAITS[options.target].computesFloat16) halved.add(linear.weight.name);
+    if (!halves) halved.add(linear.weight.name);
     else if (overflows(linear)) return 'keep';
     else computed.push(linear);
     return 'float16';
@@ -205,10 +204,6 @@ function largestMagnitudes({ activations, outputs }: Calibration): Map<string, n
     return [activation.value, Math.max(Math.abs(min), Math.abs(max))];
   });
   return new Map([...outputs.map(({ value, magnitude }): [string, number] => [value, magnitude]), ...ranges]);
-}
-
-function isBeyondFloat16(magnitude: number | undefined): boolean {
-  return magnitude !== undefined && !(magnitude * FLOAT16_MARGIN <= HALF_MAX);
 }
 
 /** The timestep embedder modulates every activation, and takes 0.2 % of the 5B: diffusers keeps it in FP32 too. */

@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readdir, statfs } from 'node:fs/promises';
+import { copyFile, mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { type CalibrationIdentity, readCalibration } from '../calibrate/file.js';
 import { printable, WanqError } from '../errors.js';
@@ -14,20 +14,19 @@ import { storeFloat16 } from '../passes/store-float16.js';
 import { topologicalSort } from '../passes/topological-sort.js';
 import { PipelineFolder } from '../pipeline/layout.js';
 import {
+  assertSpace,
   assertWritable,
   copyTree,
-  nearestExisting,
   refuseExisting,
   refuseInside,
   treeSize,
   writeFolderAtomic,
 } from '../util/files.js';
-import { megabytes } from '../util/units.js';
 import { VERSION } from '../version.js';
 import type { Verification } from './options.js';
 import { type BoundPlan, makePlan, type PlanOptions, type QuantPlan } from './plan.js';
 import { refuseUnsupported } from './support.js';
-import { TARGET_TRAITS } from './target.js';
+import { computesFloat16 } from './target.js';
 import { type Verified, verify } from './verify.js';
 
 export interface QuantizeOptions extends PlanOptions {
@@ -129,13 +128,12 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
     await assertWritable(options.output);
     await checkSpace(options, plan, folder);
     const { model } = loaded;
-    const computes = plan.float === 'fp16' && TARGET_TRAITS[plan.target].computesFloat16;
     const opset = Math.max(...quantized.map(({ scaleType = 'float32' }) => SCALE_OPSET[scaleType]));
     const overflow: string[] = [];
     const rewritten = runPasses(model, [
       ...(model.opset < opset ? [convertOpset(opset)] : []),
       quantizeLinears(quantized),
-      ...(computes
+      ...(computesFloat16(plan.target, plan.float)
         ? [
             computeFloat16({
               linears: [...computed, ...quantized.map(({ linear }) => linear)],
@@ -194,10 +192,5 @@ async function checkSpace({ output, link }: QuantizeOptions, plan: QuantPlan, fo
       if (name !== 'transformer') needed += await treeSize(folder.path(name));
     }
   }
-  const { bavail, bsize } = await statfs(await nearestExisting(output));
-  const free = bavail * bsize;
-  if (free > needed) return;
-  throw new WanqError('NO_SPACE', `${printable(output)} needs ${megabytes(needed)}, and ${megabytes(free)} are free`, {
-    hint: 'free some space, choose another disk, or link the other components with --link',
-  });
+  await assertSpace(output, needed, printable(output), 'link the other components with --link');
 }

@@ -1,5 +1,6 @@
 import type { DataTypeName } from '../ir/dtype.js';
 import type { ScaleType } from '../passes/quantize-linears.js';
+import type { FloatStorage } from './options.js';
 
 export const TARGETS = ['tensorrt', 'ort-cpu'] as const;
 
@@ -23,6 +24,11 @@ export const TARGET_TRAITS: Record<Target, TargetTraits> = {
   tensorrt: { activation: 'int8', why: 'symmetric INT8, one scale a tensor', computesFloat16: true },
   'ort-cpu': { activation: 'uint8', why: 'affine UINT8, one scale a tensor', computesFloat16: false },
 };
+
+/** Whether what stays float is computed in FP16, and not only stored so. */
+export function computesFloat16(target: Target, float: FloatStorage | undefined): boolean {
+  return float === 'fp16' && TARGET_TRAITS[target].computesFloat16;
+}
 
 /**
  * The type of scales around a linear, which is what it computes in once it is quantized: FP16 where the runtime has kernels for it and the

@@ -12,11 +12,13 @@ import {
   rm,
   rmdir,
   stat,
+  statfs,
   symlink,
 } from 'node:fs/promises';
 import path from 'node:path';
 import { fromSystemError, printable, WanqError } from '../errors.js';
 import { MAX_IO_CHUNK } from '../limits.js';
+import { megabytes } from './units.js';
 
 /** Reads exactly `length` bytes at `offset`, in chunks: a single read past 2^31-1 aborts Node. */
 export async function readFully(handle: FileHandle, offset: number, length: number): Promise<Uint8Array> {
@@ -184,6 +186,20 @@ async function withParents<T>(target: string, work: () => Promise<T>): Promise<T
     }
     throw error;
   }
+}
+
+/**
+ * @param target where it will be written; it need not be there
+ * @param hint what else there is to do than to free some space or choose another disk
+ * @throws WanqError NO_SPACE where fewer than `needed` bytes are free
+ */
+export async function assertSpace(target: string, needed: number, what: string, hint: string): Promise<void> {
+  const { bavail, bsize } = await statfs(await nearestExisting(target));
+  const free = bavail * bsize;
+  if (free > needed) return;
+  throw new WanqError('NO_SPACE', `${what} needs ${megabytes(needed)}, and ${megabytes(free)} are free`, {
+    hint: `free some space, choose another disk, or ${hint}`,
+  });
 }
 
 /** The nearest folder at or above `target` that is there. */

@@ -10,6 +10,9 @@ export interface Attention {
   readonly query: string;
   readonly key: string;
   readonly value: string;
+  /** The softmax and the product of the scores; undefined where one operator is all of it. */
+  readonly softmax?: Node;
+  readonly scores?: Node;
 }
 
 /** Operators that take queries, keys and values as their first inputs. */
@@ -69,8 +72,8 @@ function composed(
   const [left = '', right = ''] = values.node.inputs;
   // Probabilities on the left are contracted over their columns, which then are the keys.
   return values.input === 0
-    ? { node: values.node, query: rows, key: columns, value: right }
-    : { node: values.node, query: columns, key: rows, value: left };
+    ? { node: values.node, query: rows, key: columns, value: right, softmax, scores }
+    : { node: values.node, query: columns, key: rows, value: left, softmax, scores };
 }
 
 function productBehind(value: string, index: GraphIndex, isProduct: (node: Node) => boolean): Node | undefined {

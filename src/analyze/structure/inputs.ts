@@ -1,3 +1,4 @@
+import { isStorableFloat } from '../../ir/dtype.js';
 import type { Graph, Node, Value } from '../../ir/graph.js';
 import { type GraphIndex, indexGraph } from '../../ir/traverse.js';
 import { dataInputs, NORMALIZATION } from './flow.js';
@@ -10,12 +11,12 @@ export interface StructuralInputs {
 
 type Meaning = keyof StructuralInputs;
 
-const FLOATS = new Set(['float32', 'float16', 'bfloat16', 'float64']);
-
 /** Whether a value can have a meaning by its rank and type, as far as the graph states them. */
 export function fits(meaning: Meaning, { dims, dtype }: Value): boolean {
   if (meaning === 'timestep') return (dims === null || dims.length <= 2) && dtype !== 'bool' && dtype !== 'string';
-  return (dims === null || dims.length === (meaning === 'latents' ? 5 : 3)) && (dtype === null || FLOATS.has(dtype));
+  return (
+    (dims === null || dims.length === (meaning === 'latents' ? 5 : 3)) && (dtype === null || isStorableFloat(dtype))
+  );
 }
 
 /**

@@ -38,7 +38,7 @@ export const run: Action = async (context, { positional, flags }) => {
     const products = findProducts(model.graph);
     components.push({ name, ...summarize(model.graph, model.opset, products), nodes });
     if (name === 'transformer') {
-      if (roles) linears = linearRows(model.graph);
+      if (roles) linears = linearRows(model.graph, products.linears);
       schemes = SCHEMES.flatMap((scheme) =>
         FLOAT_STORAGES.map((float) => sizeAfter(scheme, float, model, file, products)),
       );
@@ -110,13 +110,14 @@ function rolesTable(linears: readonly LinearRow[]): string {
 }
 
 async function printText(context: Context, folder: PipelineFolder, name: string): Promise<undefined> {
+  if (context.json) {
+    throw new WanqError('USAGE', 'a graph as text is not JSON', { hint: 'leave out --json or --text' });
+  }
   const component = COMPONENTS.find((known): known is Component => known === name);
-  if (context.json || component === undefined || !(await folder.has(component))) {
-    throw context.json
-      ? new WanqError('USAGE', 'a graph as text is not JSON', { hint: 'leave out --json or --text' })
-      : new WanqError('USAGE', `the pipeline has no component ${printable(name)}`, {
-          hint: `--text takes one of ${COMPONENTS.join(', ')}`,
-        });
+  if (component === undefined || !(await folder.has(component))) {
+    throw new WanqError('USAGE', `the pipeline has no component ${printable(name)}`, {
+      hint: `--text takes one of ${COMPONENTS.join(', ')}`,
+    });
   }
   context.print(graphText(await loadGraph(folder.modelPath(component))));
   return undefined;
