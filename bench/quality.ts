@@ -2,7 +2,7 @@
  * Quality of wanq's quantization beside onnxruntime's own quantizer, on the micro pipeline: same calibration chain, same evaluation, prompts
  * that calibration never saw.
  *
- *   npx tsx bench/quality.ts [--quick]
+ *   npm run build && npx tsx bench/quality.ts [--prompts N] [--quick]
  *
  * The peer needs Python with onnx, onnxruntime, numpy and safetensors (PYTHON=path/to/python); without it only wanq's rows are printed.
  */
@@ -10,119 +10,136 @@ import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import Table from 'cli-table3';
-import { calibrate } from '../src/calibrate/calibrate.js';
-import { evaluate } from '../src/evaluate/evaluate.js';
+import { parseArgs } from 'node:util';
 import { randn } from '../src/numerics/rng.js';
-import type { ThresholdMethod } from '../src/numerics/thresholds/index.js';
 import { runChain } from '../src/pipeline/denoise.js';
 import { latentElements } from '../src/pipeline/geometry.js';
 import { PipelineFolder } from '../src/pipeline/layout.js';
 import { describePipeline, openDenoiser } from '../src/pipeline/open.js';
-import { readPrompts } from '../src/pipeline/prompts.js';
 import { readScheduler } from '../src/pipeline/schedulers/index.js';
 import { encodePrompts, type PromptEmbeddings } from '../src/pipeline/text-encoder.js';
-import { quantize } from '../src/quantize/quantize.js';
-import type { Scheme } from '../src/quantize/scheme.js';
+import type { RangeMethod, Smoothing } from '../src/quantize/options.js';
 import type { Target } from '../src/quantize/target.js';
 import { RuntimeHost } from '../src/runtime/host.js';
 import { copyTree } from '../src/util/files.js';
 import { type SafeTensor, writeSafetensors } from '../src/util/safetensors.js';
+import {
+  calibrateMicro,
+  evaluateMicro,
+  MICRO_PIPELINE,
+  metricOf,
+  promptsOf,
+  quantizeMicro,
+  SAMPLING,
+} from './lib/micro.js';
+import { ROOT } from './lib/paths.js';
+import { type Row, report } from './lib/report.js';
 
-const root = path.resolve(fileURLToPath(new URL('..', import.meta.url)));
-const micro = path.join(root, 'fixtures', 'micro-wan');
-const pipeline = path.join(micro, 'pipeline');
-const quick = process.argv.includes('--quick');
+const { values } = parseArgs({
+  options: { prompts: { type: 'string', default: '8' }, quick: { type: 'boolean', default: false } },
+});
 const python = process.env.PYTHON ?? 'python3';
 const CPU = { providers: ['cpu'] };
-const sampling = { steps: 20, guidance: 5, negativePrompt: '', device: 'cpu' } as const;
+
+/** The three kinds of activations, and the quantizers of each. */
+const KINDS: readonly {
+  readonly name: string;
+  readonly target: Target;
+  readonly peer?: 'int8' | 'uint8';
+  readonly ours: readonly (readonly [RangeMethod, Smoothing])[];
+}[] = [
+  {
+    name: 'S8, one scale a tensor',
+    target: 'tensorrt',
+    peer: 'int8',
+    ours: [
+      ['auto', 'auto'],
+      ['kl', 'none'],
+    ],
+  },
+  {
+    name: 'U8, one scale a tensor',
+    target: 'ort-cpu',
+    peer: 'uint8',
+    ours: [
+      ['auto', 'auto'],
+      ['kl', 'none'],
+    ],
+  },
+  {
+    name: 'S8, one scale a token',
+    target: 'ort-cuda',
+    ours: [
+      ['auto', 'auto'],
+      ['auto', 'none'],
+    ],
+  },
+];
 
 const work = await mkdtemp(path.join(tmpdir(), 'wanq-quality-'));
 try {
-  const calibrationPrompts = (await readPrompts(path.join(root, 'prompts', 'calibration.txt'))).slice(0, 4);
-  const evalPrompts = (await readPrompts(path.join(root, 'prompts', 'eval.txt'))).slice(0, 4);
-  const calibration = path.join(work, 'calibration.safetensors');
-  await calibrate({
-    ...sampling,
-    pipeline,
-    prompts: calibrationPrompts,
-    seed: 0,
-    output: calibration,
-    buckets: 5,
-    tokens: 'auto',
-  });
+  const prompts = await promptsOf('calibration', Number(values.prompts));
+  const calibration = await calibrateMicro(work, prompts.length);
   const feeds = path.join(work, 'feeds.safetensors');
-  await recordFeeds(calibrationPrompts, feeds);
+  await recordFeeds(prompts, feeds);
   const peer =
     spawnSync(python, ['-c', 'import onnx, onnxruntime, numpy, safetensors'], { stdio: 'ignore' }).status === 0;
   if (!peer) console.error(`skipped the peer: ${python} lacks onnx, onnxruntime, numpy or safetensors`);
 
-  const schemes: Scheme[] = ['ffn', 'blocks'];
-  const types = { int8: 'tensorrt', uint8: 'ort-cpu' } as const;
-  const methods: ThresholdMethod[] = quick ? ['kl'] : ['kl', 'minmax', 'percentile', 'mse'];
-  const table = new Table({
-    head: ['scheme', 'activations', 'quantizer', 'SQNR', 'worst', 'PSNR drop', 'PSNR', 'median PSNR'],
-    style: { head: [], border: [] },
-    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
-  });
-  for (const scheme of schemes) {
-    for (const [type, target] of Object.entries(types) as ['int8' | 'uint8', Target][]) {
-      const rows: [string, string][] = [];
-      for (const method of methods) {
-        const output = path.join(work, `wanq-${scheme}-${type}-${method}`);
-        await quantize({
-          pipeline,
-          calibration,
-          scheme,
-          target,
-          method,
-          percentile: 99.999,
-          keep: [],
-          output,
-          link: true,
-        });
-        rows.push([`wanq ${method}`, output]);
+  const rows: Row[] = [];
+  for (const scheme of ['ffn', 'blocks'] as const) {
+    for (const { name, target, peer: type, ours } of KINDS) {
+      const made: [string, string][] = [];
+      for (const [method, smooth] of values.quick ? ours.slice(0, 1) : ours) {
+        const output = path.join(work, `wanq-${scheme}-${target}-${method}-${smooth}`);
+        await quantizeMicro({ scheme, target, method, smooth, calibration, output });
+        const how = type ? `, ranges ${method}` : '';
+        made.push([`wanq${how}, smoothing ${smooth}`, output]);
       }
-      for (const method of peer ? ['minmax', 'percentile'] : []) {
+      for (const method of peer && type ? ['minmax', 'percentile'] : []) {
         const output = path.join(work, `ort-${scheme}-${type}-${method}`);
-        await copyTree(pipeline, output, false);
-        const script = path.join(root, 'bench', 'peer_ort.py');
-        const { status, stderr } = spawnSync(python, [script, pipeline, feeds, scheme, type, method, output], {
-          encoding: 'utf8',
-        });
+        await copyTree(MICRO_PIPELINE, output, false);
+        const script = path.join(ROOT, 'bench', 'peer_ort.py');
+        const args = [script, MICRO_PIPELINE, feeds, scheme, type as string, method, output];
+        const { status, stderr } = spawnSync(python, args, { encoding: 'utf8' });
         if (status !== 0) throw new Error(stderr);
-        rows.push([`onnxruntime ${method}`, output]);
+        made.push([`onnxruntime, ${method}`, output]);
       }
-      for (const [name, quantized] of rows) {
-        const { metrics } = await evaluate({
-          ...sampling,
-          reference: pipeline,
-          quantized,
-          prompts: evalPrompts,
-          seedsPerPrompt: 1,
-          seed: 1000,
-          sigmas: [0.3, 0.5, 0.7, 0.85],
-          clips: path.join(micro, 'clips.safetensors'),
-          inspected: 4,
-          noiseFloor: 'none',
-        });
-        const shown = ['sqnr', 'sqnr_min', 'psnr_drop', 'psnr', 'psnr_median'].map(
-          (key) => metrics[key]?.value?.toFixed(2).replace(/^-0\.00$/, '0.00') ?? '-',
-        );
-        table.push([scheme, type, name, ...shown]);
-        console.error(scheme, type, name, ...shown);
+      for (const [quantizer, quantized] of made) {
+        const results = await evaluateMicro(quantized);
+        const figure = (metric: string, digits: number): number =>
+          Number(metricOf(results, metric).toFixed(digits)) + 0;
+        const row = {
+          scheme,
+          activations: name,
+          quantizer,
+          MB: Number((results.quantized.transformerBytes / 1e6).toFixed(2)),
+          'SQNR dB': figure('sqnr', 2),
+          'worst dB': figure('sqnr_min', 2),
+          'PSNR drop dB': figure('psnr_drop', 3),
+          'worst drop dB': figure('psnr_drop_max', 3),
+          'free run PSNR, median dB': figure('psnr_median', 1),
+        };
+        rows.push(row);
+        console.error(Object.values(row).join(' '));
       }
     }
   }
-  console.log(table.toString());
+  await report('quality', {
+    title: 'Quality beside onnxruntime',
+    command: `npx tsx bench/quality.ts --prompts ${values.prompts}`,
+    rows,
+    notes: [
+      `Both quantizers calibrated on the same ${prompts.length} prompts; judged on 4 others, 20 steps, both branches.`,
+    ],
+  });
 } finally {
   await rm(work, { recursive: true, force: true });
 }
 
 /** What the transformer is fed along the calibration chain, for a quantizer that brings its own statistics. */
 async function recordFeeds(prompts: readonly string[], file: string): Promise<void> {
-  const folder = await PipelineFolder.open(pipeline);
+  const folder = await PipelineFolder.open(MICRO_PIPELINE);
   const shape = await describePipeline(folder, {});
   const makeScheduler = await readScheduler(folder);
   const host = new RuntimeHost();
@@ -134,10 +151,10 @@ async function recordFeeds(prompts: readonly string[], file: string): Promise<vo
     for (const [index, prompt] of prompts.entries()) {
       features = embeddings.get(prompt) as PromptEmbeddings;
       await runChain({
-        scheduler: makeScheduler(sampling.steps),
+        scheduler: makeScheduler(SAMPLING.steps),
         shape: shape.latents,
         noise: randn(index, latentElements(shape.latents)),
-        guidance: sampling.guidance,
+        guidance: SAMPLING.guidance,
         text: { cond: features, uncond: embeddings.get('') as PromptEmbeddings },
         predict: (calls) =>
           Promise.all(

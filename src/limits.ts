@@ -33,3 +33,6 @@ export const MAX_IO_CHUNK = 64 * 2 ** 20;
 
 /** Denoising steps. Wan2.2 is served with 20 to 50; the noise schedule itself has 1,000. */
 export const MAX_STEPS = 1000;
+
+/** Plan files: a line or two for each linear. */
+export const MAX_PLAN_BYTES = 16 * 2 ** 20;

@@ -53,7 +53,7 @@ const PATTERNS: readonly (readonly [pattern: RegExp, role: (match: RegExpMatchAr
 ];
 
 /** Metadata that torch's exporters leave on a node: the module path it came from. */
-const SCOPE_KEYS = ['pkg.torch.onnx.name_scopes', 'namespace'];
+export const SCOPE_KEYS = ['pkg.torch.onnx.name_scopes', 'namespace'];
 
 /**
  * The role of a linear from the names around it: its weight, the module scopes in the node's metadata, its bias, the node's own name.

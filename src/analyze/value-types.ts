@@ -1,4 +1,4 @@
-import { type DataTypeName, dataTypeName } from '../ir/dtype.js';
+import { DataType, type DataTypeName, dataTypeName } from '../ir/dtype.js';
 import type { Graph, Node } from '../ir/graph.js';
 import type { GraphIndex } from '../ir/traverse.js';
 import { constantOf } from './constants.js';
@@ -65,7 +65,11 @@ function typeOfResult(node: Node, types: ReadonlyMap<string, DataTypeName>): Dat
       return value?.type === 'tensor' ? value.value.dtype : 'float32';
     }
     case 'QuantizeLinear':
-      return at(2);
+      if (inputs[2]) return at(2);
+      return dataTypeName(node.intAttribute('output_dtype', 0) || DataType.uint8);
+    case 'MatMulInteger':
+    case 'ConvInteger':
+      return 'int32';
     case 'DequantizeLinear':
       return dataTypeName(node.intAttribute('output_dtype', 0) || -1) ?? at(1);
     default:

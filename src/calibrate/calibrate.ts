@@ -15,6 +15,7 @@ import { assertWritable, refuseExisting } from '../util/files.js';
 import { VERSION } from '../version.js';
 import { checkpointPath, readCheckpoint } from './checkpoint.js';
 import { type Calibration, type CalibrationIdentity, writeCalibration } from './file.js';
+import { heldTokens } from './held.js';
 import { promptInputs, readEmbeddings, syntheticInputs, type TextInputs } from './inputs.js';
 import { memoryPlan } from './memory.js';
 import { openTransformer } from './observed-transformer.js';
@@ -42,6 +43,8 @@ export interface CalibrateOptions extends VideoSize {
   readonly buckets: number;
   /** Tokens sampled a forward for the histograms; `auto` keeps the samples of a forward below 16 MiB. */
   readonly tokens: number | 'all' | 'auto';
+  /** Tokens of each activation kept whole, over all prompts, to choose ranges and smoothing by; `auto`: 1,024, less where they are wide. */
+  readonly heldTokens?: number | 'auto' | undefined;
   /** Runs a part of the prompts; {@link mergeCalibrations} joins the parts. */
   readonly shard?: Shard | undefined;
   /** Memory of all processes together, bytes. CPU provider only. */
@@ -138,6 +141,7 @@ async function calibrateOver(
     const passes = runPasses(loaded.model, NORMALIZE);
     const observed = observedValues(loaded);
     const tokens = tokensPerForward(options.tokens, observed);
+    const held = heldTokens(options.heldTokens ?? 'auto', observed);
     const { channels, frames, height, width } = shape.latents;
     const identity: CalibrationIdentity = {
       model,
@@ -151,6 +155,7 @@ async function calibrateOver(
       shape: [channels, frames, height, width],
       buckets,
       tokens,
+      held,
     };
     const checkpoint = checkpointPath(options.output);
     const resumed = await readCheckpoint(checkpoint, identity, shard);
@@ -166,7 +171,7 @@ async function calibrateOver(
     const host = new RuntimeHost({ signal });
     try {
       const providers = providersFor(options.device);
-      const source = { loaded, face: shape, values: observed, magnitudes, tokens };
+      const source = { loaded, face: shape, values: observed, magnitudes, tokens, held };
       const plan = providers.includes('cpu')
         ? memoryPlan(source, options, shape, inputs, await folder.transformerConfig())
         : null;
@@ -184,7 +189,7 @@ async function calibrateOver(
         outputs,
       });
       const run = new CalibrationRun(
-        { ...options, tokens, shape: shape.latents, makeScheduler, signal },
+        { ...options, tokens, held, promptCount: inputs.count, shape: shape.latents, makeScheduler, signal },
         transformer,
         inputs,
       );

@@ -1,11 +1,18 @@
 import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
 import { Histogram } from '../numerics/histogram.js';
-import { readSafetensors, type SafeTensor, writeSafetensors } from '../util/safetensors.js';
-import { ActivationStatistics, OutputStatistics, SliceStatistics, type Statistics } from './statistics.js';
+import { readSafetensors, type SafeTensor, SafetensorsFile, writeSafetensors } from '../util/safetensors.js';
+import { FOLDS } from './held.js';
+import {
+  ActivationStatistics,
+  type ChannelExtremes,
+  OutputStatistics,
+  SliceStatistics,
+  type Statistics,
+} from './statistics.js';
 
 /** Version of the file's layout. Another one is refused, never guessed at. */
-export const CALIBRATION_SCHEMA = 3;
+export const CALIBRATION_SCHEMA = 4;
 
 const identity = z.strictObject({
   /** `fingerprint` of the transformer that was run. */
@@ -24,6 +31,8 @@ const identity = z.strictObject({
   buckets: z.int().positive(),
   /** Rows sampled a forward for the histograms, or all. */
   tokens: z.union([z.int().positive(), z.literal('all')]),
+  /** Tokens of each activation kept whole, over all prompts. */
+  held: z.int().nonnegative(),
 });
 
 const header = z.strictObject({
@@ -50,6 +59,15 @@ const header = z.strictObject({
           first: z.int(),
         }),
       ),
+      /** Folds of which there are extremes. */
+      folds: z.array(
+        z
+          .int()
+          .nonnegative()
+          .max(FOLDS - 1),
+      ),
+      /** Prompts of which there are tokens. */
+      held: z.array(z.int().nonnegative()),
     }),
   ),
 });
@@ -78,18 +96,33 @@ export interface Calibration extends Statistics {
  * Writes a calibration as `.safetensors`. The same calibration always gives the same bytes.
  *
  * Tensors, with i the position in the header's `activations` and k the slice's key `<branch>/<bucket>`:
- * `min/i/k` and `max/i/k` F32 `[channels]`; `histogram/i/k` I64 counts, bin j covering [first + j, first + j + 1) x 2^exponent.
+ * `min/i/k` and `max/i/k` F32 `[channels]`; `histogram/i/k` I64 counts, bin j covering [first + j, first + j + 1) x 2^exponent;
+ * `min/i/fold/f` and `max/i/fold/f` F32 `[channels]` over the prompts of fold f; `held/i/p` F32 `[tokens, channels]` of prompt p.
  */
 export async function writeCalibration(file: string, calibration: Calibration): Promise<void> {
   const tensors = new Map<string, SafeTensor>();
+  const extremes = (i: number, key: string, { channelMin, channelMax }: ChannelExtremes): void => {
+    tensors.set(`min/${i}/${key}`, { dtype: 'F32', shape: [channelMin.length], data: channelMin });
+    tensors.set(`max/${i}/${key}`, { dtype: 'F32', shape: [channelMax.length], data: channelMax });
+  };
   const described = calibration.activations.map((activation, i) => ({
     value: activation.value,
     channels: activation.channels,
+    folds: activation.folds.flatMap((fold, f) => {
+      if (!fold.seen) return [];
+      extremes(i, `fold/${f}`, fold);
+      return [f];
+    }),
+    held: [...activation.held]
+      .sort(([a], [b]) => a - b)
+      .map(([prompt, data]) => {
+        const shape = [data.length / activation.channels, activation.channels];
+        tensors.set(`held/${i}/${prompt}`, { dtype: 'F32', shape, data });
+        return prompt;
+      }),
     slices: activation.slices().map(({ key, slice }) => {
       const { counts, ...rest } = slice.histogram.toJSON();
-      const vector = (data: Float32Array): SafeTensor => ({ dtype: 'F32', shape: [data.length], data });
-      tensors.set(`min/${i}/${key}`, vector(slice.channelMin));
-      tensors.set(`max/${i}/${key}`, vector(slice.channelMax));
+      extremes(i, key, slice);
       tensors.set(`histogram/${i}/${key}`, {
         dtype: 'I64',
         shape: [counts.length],
@@ -131,39 +164,26 @@ function int64Counts(counts: Float64Array): BigInt64Array {
   return new BigInt64Array(words.buffer);
 }
 
-/** @throws WanqError CALIBRATION_INVALID where the file is no calibration, or of another schema; SAFETENSORS_INVALID, NOT_FOUND */
-export async function readCalibration(file: string): Promise<Calibration> {
-  const { tensors, metadata } = await readSafetensors(file);
-  const fail = (why: string): never => {
-    throw new WanqError('CALIBRATION_INVALID', `${printable(file)} ${why}`, { hint: 'run `wanq calibrate` again' });
-  };
-  const schema = metadata['wanq.calibration.schema'];
-  if (schema === undefined) return fail('is not a calibration file');
-  if (schema !== String(CALIBRATION_SCHEMA)) {
-    return fail(`has calibration schema ${printable(schema, 20)}; this wanq reads ${CALIBRATION_SCHEMA}`);
-  }
-  let json: unknown;
-  try {
-    json = JSON.parse(metadata['wanq.calibration'] ?? '');
-  } catch {
-    return fail('has a damaged header');
-  }
-  const parsed = header.safeParse(json);
-  if (!parsed.success) return fail('has a damaged header');
-
-  const activations = parsed.data.activations.map(({ value, channels, slices }, i) => {
+/**
+ * @param held whether the kept tokens are read too, which are most of the file; {@link HeldTokens} reads them one activation at a time
+ * @throws WanqError CALIBRATION_INVALID where the file is no calibration, or of another schema; SAFETENSORS_INVALID, NOT_FOUND
+ */
+export async function readCalibration(file: string, { held = true } = {}): Promise<Calibration> {
+  const { tensors, metadata } = await readSafetensors(file, (name) => held || !name.startsWith('held/'));
+  const read = headerOf(file, metadata);
+  const fail = (why: string): never => invalid(file, why);
+  const activations = read.activations.map(({ value, channels, slices, folds, held: prompts }, i) => {
     const statistics = new ActivationStatistics(value, channels);
+    const lacks = (): never => fail(`lacks the statistics of ${printable(value)}`);
+    const extremes = (key: string): [Float32Array, Float32Array] => {
+      const [min, max] = ['min', 'max'].map((end) => tensors.get(`${end}/${i}/${key}`)?.data);
+      const whole = [min, max].every((data) => data instanceof Float32Array && data.length === channels);
+      return whole ? [min as Float32Array, max as Float32Array] : lacks();
+    };
     for (const { key, ...histogram } of slices) {
-      const min = tensors.get(`min/${i}/${key}`)?.data;
-      const max = tensors.get(`max/${i}/${key}`)?.data;
       const counts = tensors.get(`histogram/${i}/${key}`)?.data;
-      if (
-        !(min instanceof Float32Array && min.length === channels) ||
-        !(max instanceof Float32Array && max.length === channels) ||
-        !(counts instanceof BigInt64Array)
-      ) {
-        return fail(`lacks the statistics of ${printable(value)}`);
-      }
+      if (!(counts instanceof BigInt64Array)) return lacks();
+      const [min, max] = extremes(key);
       try {
         const restored = Histogram.from({ ...histogram, counts: Float64Array.from(counts, Number) });
         const slice = new SliceStatistics(channels, restored);
@@ -173,10 +193,86 @@ export async function readCalibration(file: string): Promise<Calibration> {
         return fail(`holds an impossible histogram of ${printable(value)}`);
       }
     }
+    for (const fold of folds) statistics.folds[fold]?.widen(...extremes(`fold/${fold}`));
+    for (const prompt of held ? prompts : []) {
+      const { data } = tensors.get(`held/${i}/${prompt}`) ?? {};
+      if (!isTokens(data, channels)) return lacks();
+      statistics.held.set(prompt, data);
+    }
     return statistics;
   });
-  const outputs = parsed.data.outputs.map(
+  const outputs = read.outputs.map(
     ({ value, magnitude }) => new OutputStatistics(value, magnitude ?? Number.POSITIVE_INFINITY),
   );
-  return { ...parsed.data, outputs, activations };
+  return { ...read, outputs, activations };
+}
+
+/** The kept tokens of a calibration file, read for one activation at a time. */
+export class HeldTokens {
+  readonly #path: string;
+  readonly #file: SafetensorsFile;
+  readonly #header: z.infer<typeof header>;
+
+  private constructor(path: string, file: SafetensorsFile) {
+    this.#path = path;
+    this.#file = file;
+    this.#header = headerOf(path, file.metadata);
+  }
+
+  /** @throws WanqError CALIBRATION_INVALID where the file is no calibration; SAFETENSORS_INVALID, NOT_FOUND */
+  static async open(path: string): Promise<HeldTokens> {
+    const file = await SafetensorsFile.open(path);
+    try {
+      return new HeldTokens(path, file);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /**
+   * @param value name of the activation
+   * @returns prompt to `[tokens, channels]`
+   * @throws WanqError CALIBRATION_INVALID where the file lacks what its header names
+   */
+  async read(value: string): Promise<Map<number, Float32Array>> {
+    const position = this.#header.activations.findIndex((activation) => activation.value === value);
+    const { held = [], channels = 1 } = this.#header.activations[position] ?? {};
+    const tokens = new Map<number, Float32Array>();
+    for (const prompt of held) {
+      const name = `held/${position}/${prompt}`;
+      const data = this.#file.entries.has(name) ? (await this.#file.read(name)).data : undefined;
+      if (!isTokens(data, channels)) return invalid(this.#path, `lacks the kept tokens of ${printable(value)}`);
+      tokens.set(prompt, data);
+    }
+    return tokens;
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+}
+
+function isTokens(data: SafeTensor['data'] | undefined, channels: number): data is Float32Array {
+  return data instanceof Float32Array && data.length % channels === 0;
+}
+
+function invalid(file: string, why: string): never {
+  throw new WanqError('CALIBRATION_INVALID', `${printable(file)} ${why}`, { hint: 'run `wanq calibrate` again' });
+}
+
+function headerOf(file: string, metadata: Readonly<Record<string, string>>): z.infer<typeof header> {
+  const schema = metadata['wanq.calibration.schema'];
+  if (schema === undefined) return invalid(file, 'is not a calibration file');
+  if (schema !== String(CALIBRATION_SCHEMA)) {
+    return invalid(file, `has calibration schema ${printable(schema, 20)}; this wanq reads ${CALIBRATION_SCHEMA}`);
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(metadata['wanq.calibration'] ?? '');
+  } catch {
+    return invalid(file, 'has a damaged header');
+  }
+  const parsed = header.safeParse(json);
+  return parsed.success ? parsed.data : invalid(file, 'has a damaged header');
 }

@@ -20,6 +20,8 @@ interface ForwardShape {
   readonly tokens: number;
   readonly textTokens: number;
   readonly heads: number;
+  /** Features of the widest activation. */
+  readonly widest: number;
 }
 
 /** Resident set of a child process that holds onnxruntime and no model, bytes. */
@@ -39,8 +41,7 @@ const FORWARD_BASE = 200e6;
  * the scores stand in memory: three copies of them and five of the widest activation cover what was measured from 256 to 2,304 tokens at the
  * 5B's widths (`bench/calibrate.ts` prints estimate and peak side by side).
  */
-function activationBytes({ tokens, textTokens, heads }: ForwardShape, linears: readonly Linear[]): number {
-  const widest = Math.max(0, ...linears.map(({ outFeatures }) => outFeatures));
+function activationBytes({ tokens, textTokens, heads, widest }: ForwardShape): number {
   const scores = 4 * heads * tokens * Math.max(tokens, textTokens);
   return 3 * scores + 5 * 4 * tokens * widest + FORWARD_BASE;
 }
@@ -134,7 +135,12 @@ export function planMemory(
  * @throws WanqError NO_MEMORY where the limit is too small, for the text encoder too
  */
 export function memoryPlan(
-  { loaded, values, tokens }: { loaded: LoadedModel; values: readonly ObservedValue[]; tokens: number | 'all' },
+  {
+    loaded,
+    values,
+    tokens,
+    held,
+  }: { loaded: LoadedModel; values: readonly ObservedValue[]; tokens: number | 'all'; held: number },
   options: { maxMemory?: number | undefined; buckets: number; guidance: number },
   shape: PipelineShape,
   inputs: { readonly length: number; readonly encoder?: TextEncoder },
@@ -148,21 +154,44 @@ export function memoryPlan(
   const branches = branchesAt(options.guidance).length;
   const processes = process.memoryUsage().rss + RUNTIME_BASE + GRAPH_COPIES * loaded.bytes.byteLength;
   const statistics = statisticsBytes(channels, branches * options.buckets, 4 * sampled * sum(channels));
-  // A configuration that does not name the heads is read as diffusers' default for Wan, 128 channels a head.
-  const width = Math.max(
-    0,
-    ...linears.filter(({ role }) => role.endsWith('.attn1.out')).map(({ inFeatures }) => inFeatures),
-  );
-  const heads = config.num_attention_heads ?? Math.max(1, Math.round(width / 128));
-  const activations = activationBytes({ tokens: videoTokens, textTokens: inputs.length, heads }, linears);
+  const width = widthOf(linears);
+  const activations = forwardBytes(graph, shape, inputs.length, config, linears);
   refuseTextEncoder(inputs.encoder, processes, options.maxMemory);
   const boundaries = blockBoundaries(graph);
   const kept = RETAINED_HIDDEN_STATES * 4 * videoTokens * width;
   const parts = weightsByPart(graph, boundaries).map((bytes, part, all) =>
     part > 0 && part < all.length - 1 ? bytes + kept : bytes,
   );
-  const needs = { fixed: processes + statistics + activations, parts };
+  const needs = { fixed: processes + statistics + 4 * held * sum(channels) + activations, parts };
   return planMemory(needs, boundaries, options.maxMemory);
+}
+
+/** Hidden channels of a transformer. */
+function widthOf(linears: readonly Linear[]): number {
+  return Math.max(0, ...linears.filter(({ role }) => role.endsWith('.attn1.out')).map(({ inFeatures }) => inFeatures));
+}
+
+/**
+ * Estimate of the activations of one forward on the CPU provider, bytes; see {@link activationBytes}. Of a quantized transformer too.
+ *
+ * @param textTokens of a prompt, padding included
+ */
+export function forwardBytes(
+  graph: Graph,
+  { latents, patch }: PipelineShape,
+  textTokens: number,
+  config: TransformerConfig,
+  linears: readonly Linear[] = findLinears(graph),
+): number {
+  const quantized = [...graph.initializers.values()].filter(({ dtype, dims }) => dtype === 'int8' && dims.length === 2);
+  const widest = Math.max(
+    0,
+    ...linears.map(({ outFeatures }) => outFeatures),
+    ...quantized.map(({ dims }) => dims[1] as number),
+  );
+  // A configuration that does not name the heads is read as diffusers' default for Wan, 128 channels a head.
+  const heads = config.num_attention_heads ?? Math.max(1, Math.round(widthOf(linears) / 128));
+  return activationBytes({ tokens: tokensOf(latents, patch), textTokens, heads, widest });
 }
 
 /** onnxruntime packs a copy of the encoder's weights, and frees the encoder before the transformer is opened. */

@@ -4,9 +4,10 @@ import { type Branch, branchesAt, runChain } from '../pipeline/denoise.js';
 import { type LatentShape, latentElements } from '../pipeline/geometry.js';
 import type { SchedulerFactory } from '../pipeline/schedulers/index.js';
 import type { HostTensor } from '../runtime/tensor.js';
+import { heldOfPrompt, heldPlaces } from './held.js';
 import type { TextInputs } from './inputs.js';
 import type { ObservedTransformer } from './observed-transformer.js';
-import { bucketOf, type Statistics } from './statistics.js';
+import { bucketOf, type Forward, type Statistics } from './statistics.js';
 
 export interface RunSettings {
   readonly steps: number;
@@ -15,6 +16,10 @@ export interface RunSettings {
   readonly buckets: number;
   /** Rows sampled a forward, or all. */
   readonly tokens: number | 'all';
+  /** Tokens kept whole, over all prompts. */
+  readonly held: number;
+  /** Prompts of the whole calibration. */
+  readonly promptCount: number;
   readonly shape: LatentShape;
   readonly makeScheduler: SchedulerFactory;
   readonly signal: AbortSignal | undefined;
@@ -43,6 +48,7 @@ export class CalibrationRun {
   async prompt(index: number, { activations, outputs }: Statistics, onStep: (step: number) => void): Promise<void> {
     const { steps, guidance, seed, buckets, shape, makeScheduler, signal } = this.#settings;
     const scheduler = makeScheduler(steps);
+    const heldHere = heldOfPrompt(this.#settings, index);
     const cond = await this.#inputs.cond(index);
     await runChain({
       scheduler,
@@ -52,13 +58,20 @@ export class CalibrationRun {
       guidance,
       predict: (calls) => {
         signal?.throwIfAborted();
+        const forwards = calls.map(
+          ({ step, branch }): Forward => ({
+            prompt: index,
+            branch,
+            bucket: bucketOf(scheduler.sigmas[step] as number, buckets),
+            places: heldPlaces(this.#settings, index, step, branch),
+            heldOfPrompt: heldHere,
+          }),
+        );
         return this.#transformer.run(
           calls.map(({ input, step, branch }) => ({ input, feeds: this.#jitter(index, step, branch) })),
           {
             activation: (call, activation, { min, max, sample }) => {
-              const { step, branch } = calls[call] as (typeof calls)[number];
-              const bucket = bucketOf(scheduler.sigmas[step] as number, buckets);
-              activations[activation]?.slice(branch, bucket).add(min, max, sample);
+              activations[activation]?.add(forwards[call] as Forward, min, max, sample);
             },
             output: (_, output, magnitude) => outputs[output]?.add(magnitude),
           },

@@ -1,19 +1,48 @@
 import { HISTOGRAM_BINS, Histogram } from '../numerics/histogram.js';
 import type { Branch } from '../pipeline/denoise.js';
+import { FOLDS, type HeldPlace } from './held.js';
 
 /** Memory of a slice's histogram: 8,192 bins of 8 bytes. */
 export const STATISTICS_BYTES_PER_SLICE = 8 * HISTOGRAM_BINS;
 
-/** Statistics of one activation in one guidance branch and one timestep bucket. */
-export class SliceStatistics {
-  /** Exact per-channel extremes over every token, `[channels]`. */
+/** Exact per-channel extremes over every token. */
+export class ChannelExtremes {
+  /** `[channels]`. */
   readonly channelMin: Float32Array;
   readonly channelMax: Float32Array;
+
+  constructor(channels: number) {
+    this.channelMin = new Float32Array(channels).fill(Number.POSITIVE_INFINITY);
+    this.channelMax = new Float32Array(channels).fill(Number.NEGATIVE_INFINITY);
+  }
+
+  /** Math.min and Math.max carry NaN on, so that a broken activation stays visible. */
+  widen(min: Float32Array, max: Float32Array): void {
+    for (let c = 0; c < this.channelMin.length; c++) {
+      this.channelMin[c] = Math.min(this.channelMin[c] as number, min[c] as number);
+      this.channelMax[c] = Math.max(this.channelMax[c] as number, max[c] as number);
+    }
+  }
+
+  /** Whether anything was seen. */
+  get seen(): boolean {
+    return this.channelMin[0] !== Number.POSITIVE_INFINITY;
+  }
+
+  get range(): { min: number; max: number } {
+    return {
+      min: this.channelMin.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY),
+      max: this.channelMax.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY),
+    };
+  }
+}
+
+/** Statistics of one activation in one guidance branch and one timestep bucket. */
+export class SliceStatistics extends ChannelExtremes {
   readonly histogram: Histogram;
 
   constructor(channels: number, histogram = new Histogram()) {
-    this.channelMin = new Float32Array(channels).fill(Number.POSITIVE_INFINITY);
-    this.channelMax = new Float32Array(channels).fill(Number.NEGATIVE_INFINITY);
+    super(channels);
     this.histogram = histogram;
   }
 
@@ -27,38 +56,58 @@ export class SliceStatistics {
     this.histogram.merge(other.histogram);
   }
 
-  /** Math.min and Math.max carry NaN on, so that a broken activation stays visible. */
-  widen(min: Float32Array, max: Float32Array): void {
-    for (let c = 0; c < this.channelMin.length; c++) {
-      this.channelMin[c] = Math.min(this.channelMin[c] as number, min[c] as number);
-      this.channelMax[c] = Math.max(this.channelMax[c] as number, max[c] as number);
-    }
-  }
-
   /** Whether no NaN or infinity was seen. */
   get finite(): boolean {
     const { min, max } = this.range;
     return Number.isFinite(min) && Number.isFinite(max) && this.histogram.nonFinite === 0;
   }
-
-  get range(): { min: number; max: number } {
-    return {
-      min: this.channelMin.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY),
-      max: this.channelMax.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY),
-    };
-  }
 }
 
-/** Statistics of one activation, kept apart by guidance branch and timestep bucket. */
+/** One forward in which an activation was seen. */
+export interface Forward {
+  readonly prompt: number;
+  readonly branch: Branch;
+  readonly bucket: number;
+  /** Tokens to keep of it. */
+  readonly places: readonly HeldPlace[];
+  /** Tokens that all forwards of the prompt keep. */
+  readonly heldOfPrompt: number;
+}
+
+/**
+ * Statistics of one activation, kept apart by guidance branch and timestep bucket; its extremes kept apart by fold of prompts too; and tokens
+ * of each prompt as they are.
+ */
 export class ActivationStatistics {
   /** Value name in the graph. */
   readonly value: string;
   readonly channels: number;
+  /** One for each fold; of a fold without prompts, nothing was seen. */
+  readonly folds: readonly ChannelExtremes[];
+  /** Prompt to `[tokens, channels]`. Not read from a file unless asked for. */
+  readonly held = new Map<number, Float32Array>();
   readonly #slices = new Map<string, SliceStatistics>();
 
   constructor(value: string, channels: number) {
     this.value = value;
     this.channels = channels;
+    this.folds = Array.from({ length: FOLDS }, () => new ChannelExtremes(channels));
+  }
+
+  /** Adds what one forward showed. @param min, max `[channels]` over all tokens; @param sample `[rows, channels]` */
+  add(forward: Forward, min: Float32Array, max: Float32Array, sample: Float32Array): void {
+    const { prompt, branch, bucket, places, heldOfPrompt } = forward;
+    this.slice(branch, bucket).add(min, max, sample);
+    this.folds[prompt % FOLDS]?.widen(min, max);
+    if (places.length === 0) return;
+    const { channels } = this;
+    const rows = sample.length / channels;
+    const held = this.held.get(prompt) ?? new Float32Array(heldOfPrompt * channels);
+    for (const { position, at } of places) {
+      const row = Math.floor(at * rows);
+      held.set(sample.subarray(row * channels, (row + 1) * channels), position * channels);
+    }
+    this.held.set(prompt, held);
   }
 
   slice(branch: Branch, bucket: number): SliceStatistics {
@@ -82,6 +131,10 @@ export class ActivationStatistics {
   /** Adds all that another run over the same activation saw. */
   merge(other: ActivationStatistics): void {
     for (const { key, slice } of other.slices()) this.#at(key).merge(slice);
+    other.folds.forEach(({ channelMin, channelMax }, fold) => {
+      this.folds[fold]?.widen(channelMin, channelMax);
+    });
+    for (const [prompt, tokens] of other.held) this.held.set(prompt, tokens);
   }
 
   restore(key: string, slice: SliceStatistics): void {

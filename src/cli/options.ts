@@ -44,6 +44,16 @@ export function byteCount(text: string): number {
   return bytes;
 }
 
+const SECONDS: Readonly<Record<string, number>> = { s: 1, min: 60, h: 3600 };
+
+/** A time in ms: `90s`, `10min`, `1.5h`. */
+export function duration(text: string): number {
+  const [, count = '', unit = ''] = text.trim().match(/^(\d+(?:\.\d+)?)\s*(s|min|h)$/) ?? [];
+  const ms = Number(count) * (SECONDS[unit] ?? 0) * 1000;
+  if (!(ms > 0)) throw new InvalidArgumentError('Give a time such as 90s, 10min or 2h.');
+  return ms;
+}
+
 /** Part i of n, from 1. */
 export function shard(text: string): [number, number] {
   const [, index, count] = (text.match(/^(\d{1,6})\/(\d{1,6})$/) ?? []).map(Number);
@@ -67,6 +77,17 @@ export function numbersBetween(least: number, most: number): (text: string) => n
 
 const MAX_SEED = 2 ** 32 - 1;
 
+/** Options that say how large a video is. */
+export function sizeOptions(): Option[] {
+  return [
+    new Option('--frames <n>', 'frames of a video (default: what the VAE decoder fixes, else 121)').argParser(
+      integer(1),
+    ),
+    new Option('--height <n>', 'pixels (default: what the VAE decoder fixes, else 704)').argParser(integer(1)),
+    new Option('--width <n>', 'pixels (default: what the VAE decoder fixes, else 1280)').argParser(integer(1)),
+  ];
+}
+
 /** Options that calibrate and eval share: how videos are made. */
 export function samplingOptions(defaults: { seed: number; promptsRequired: boolean }): Option[] {
   return [
@@ -79,11 +100,7 @@ export function samplingOptions(defaults: { seed: number; promptsRequired: boole
     new Option('--seed <n>', 'seed of the first noise, as torch CPU generators count')
       .argParser(integer(0, MAX_SEED))
       .default(defaults.seed),
-    new Option('--frames <n>', 'frames of a video (default: what the VAE decoder fixes, else 121)').argParser(
-      integer(1),
-    ),
-    new Option('--height <n>', 'pixels (default: what the VAE decoder fixes, else 704)').argParser(integer(1)),
-    new Option('--width <n>', 'pixels (default: what the VAE decoder fixes, else 1280)').argParser(integer(1)),
+    ...sizeOptions(),
     new Option('--device <name>', 'where models run').choices(DEVICE_NAMES).default('auto').env('WANQ_DEVICE'),
   ];
 }

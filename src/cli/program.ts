@@ -2,12 +2,15 @@ import { Command } from 'commander';
 import { VERSION } from '../version.js';
 import type { CommandModule } from './command.js';
 import { calibrateCommand } from './commands/calibrate.js';
+import { checkCommand } from './commands/check.js';
 import { evalCommand } from './commands/eval.js';
 import { gateCommand } from './commands/gate.js';
 import { importCommand } from './commands/import.js';
 import { inspectCommand } from './commands/inspect.js';
 import { mergeCommand } from './commands/merge.js';
 import { quantizeCommand } from './commands/quantize.js';
+import { searchCommand } from './commands/search.js';
+import { sensitivityCommand } from './commands/sensitivity.js';
 import { applyConfig } from './config.js';
 import { createContext, type Io } from './context.js';
 
@@ -16,7 +19,10 @@ const COMMANDS: readonly CommandModule[] = [
   inspectCommand,
   calibrateCommand,
   mergeCommand,
+  sensitivityCommand,
+  searchCommand,
   quantizeCommand,
+  checkCommand,
   evalCommand,
   gateCommand,
 ];
@@ -51,7 +57,7 @@ export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number
     })
     .addHelpText(
       'after',
-      '\nExit codes: 0 ok, 1 gate failed, 2 usage, 3 model, 4 runtime, 5 files or resources, 130 interrupted.',
+      '\nExit codes: 0 ok, 1 gate or check failed, 2 usage, 3 model, 4 runtime, 5 files or resources, 130 interrupted.',
     );
   program.hook('preSubcommand', (_, command) => applyConfig(command, io.cwd()));
   for (const { define, load } of COMMANDS) {

@@ -31,6 +31,8 @@ export interface CompareContext extends Pick<EvaluateOptions, 'sigmas' | 'inspec
   readonly takes: readonly Take[];
   readonly network: FeatureNetwork | undefined;
   decode(latents: Float32Array): Promise<Video>;
+  /** Gets every video of the reference, by the position of its take. */
+  onReference?: ((index: number, video: Video) => Promise<void>) | undefined;
   onCompared(): void;
 }
 
@@ -62,12 +64,13 @@ async function psnrDrops(
 
 async function freeRuns(
   { reference, quantized, floor }: MadeVideos,
-  { takes, inspected, network, decode, onVideo, onCompared }: CompareContext,
+  { takes, inspected, network, decode, onVideo, onReference, onCompared }: CompareContext,
 ): Promise<Omit<Comparison, 'psnrDrop'>> {
   const videos: Results['videos'] = [];
   const features: { reference: Float32Array[]; quantized: Float32Array[] } = { reference: [], quantized: [] };
   for (const [i, take] of takes.entries()) {
     const a = await decode(reference.finished[i] as Float32Array);
+    await onReference?.(i, a);
     const b = await decode(quantized.finished[i] as Float32Array);
     const changed = floor[i] && (await decode(floor[i]));
     videos.push({

@@ -20,6 +20,16 @@ import { Scratch } from '../util/scratch.js';
 import { VERSION } from '../version.js';
 import { readClips } from './clips.js';
 import { type Comparison, compareVideos, type MadeVideos } from './compare.js';
+import { type ComponentLatents, componentVideos, encoderErrors, KeptVideos } from './component-videos.js';
+import {
+  type ChangedComponent,
+  type ComponentDrift,
+  changedComponents,
+  driftMetrics,
+  driftSection,
+  embeddingErrors,
+  isChanged,
+} from './components.js';
 import { type FeatureFiles, FeatureNetwork, readFeatures } from './features.js';
 import type { EvaluateOptions } from './options.js';
 import { type LatentClip, ModelRuns, type RunContext, type StepError, type Take } from './runs.js';
@@ -100,26 +110,39 @@ class Evaluation {
       );
     }
     const features = options.features === undefined ? undefined : await readFeatures(options.features, shape.video);
-    return new Evaluation(options, reference, quantized, shape, features, await Scratch.open());
+    const scratch = options.shared?.scratch ?? (await Scratch.open());
+    return new Evaluation(options, reference, quantized, shape, features, scratch);
   }
 
-  close(): Promise<void> {
-    return this.#scratch.close();
+  async close(): Promise<void> {
+    if (!this.#options.shared) await this.#scratch.close();
+  }
+
+  /** What is the same for all evaluations that share their reference is made for the first of them. */
+  #once<T>(what: string, make: () => Promise<T>): Promise<T> {
+    return this.#options.shared?.once(what, make) ?? make();
   }
 
   async run(): Promise<Results> {
     const { steps, guidance, seed, sigmas, inspected } = this.#options;
     const makeScheduler = await readScheduler(this.#reference);
     const scheduler = makeScheduler(steps).name;
-    const clips = await this.#clips();
+    const clips = await this.#once('clips', () => this.#clips());
     const prompts = [
       ...this.#options.prompts,
       this.#options.negativePrompt,
       ...(clips ?? []).map(({ prompt }) => prompt),
     ];
-    const embeddings = await this.#withHost((host) =>
-      encodePrompts(this.#reference, host, this.#session(this.#options.device), prompts),
+    const embeddings = await this.#once('embeddings', () =>
+      this.#withHost((host) => encodePrompts(this.#reference, host, this.#session(this.#options.device), prompts)),
     );
+    const changed = await changedComponents(this.#reference, this.#quantized);
+    const ownEmbeddings = isChanged(changed, 'text_encoder')
+      ? await this.#withHost((host) =>
+          encodePrompts(this.#quantized, host, this.#session(this.#options.device), prompts),
+        )
+      : undefined;
+    const drifted = ownEmbeddings ? embeddingErrors(this.#options.prompts, embeddings, ownEmbeddings) : [];
     const context: RunContext = {
       shape: this.#shape.latents,
       makeScheduler,
@@ -138,47 +161,73 @@ class Evaluation {
       inSequence(list, (clip, c) => inSequence(sigmas, (sigma, s) => runs.renoised(clip, sigma, c, s)));
 
     const clipCount = clips?.length ?? looked.length;
-    this.#begin('reference model', this.#takes.length * perChain + clipCount * sigmas.length);
+    const records = looked.map((take, i) => ({ take, record: `take${i}` }));
+    const perEncoder = ownEmbeddings ? looked.length * perChain : 0;
+    this.#begin('reference model', this.#takes.length * perChain + clipCount * sigmas.length + perEncoder);
     const referenceDevice = this.#options.deviceReference ?? this.#options.device;
-    const reference = await this.#runModel(
-      { path: this.#reference.modelPath('transformer') },
-      this.#session(referenceDevice),
-      context,
-      async (runs) => {
-        const finished = await inSequence(this.#takes, (take, i) =>
-          runs.sample(take, i < looked.length ? `take${i}` : undefined),
-        );
-        const latentClips: MadeVideos['clips'] =
-          clips ?? looked.map(({ prompt }, i) => ({ prompt, latents: finished[i] as Float32Array }));
-        return { finished, latentClips, renoised: await renoise(runs, latentClips) };
-      },
-    );
+    const runReference = () =>
+      this.#runModel(
+        { path: this.#reference.modelPath('transformer') },
+        this.#session(referenceDevice),
+        context,
+        async (runs) => {
+          const finished = await inSequence(this.#takes, (take, i) =>
+            runs.sample(take, i < looked.length ? `take${i}` : undefined),
+          );
+          const latentClips: MadeVideos['clips'] =
+            clips ?? looked.map(({ prompt }, i) => ({ prompt, latents: finished[i] as Float32Array }));
+          const errors = ownEmbeddings && (await runs.fed(ownEmbeddings).teacherForced(records));
+          return { finished, latentClips, encoderErrors: errors, renoised: await renoise(runs, latentClips) };
+        },
+      );
+    const reference = await (ownEmbeddings ? runReference() : this.#once('reference', runReference));
 
-    this.#begin('quantized model', (this.#takes.length + looked.length) * perChain + clipCount * sigmas.length);
+    const forwards = (this.#takes.length + looked.length) * perChain + clipCount * sigmas.length;
+    this.#begin('quantized model', forwards + 2 * perEncoder);
     const quantized = await this.#runModel(
       { path: this.#quantized.modelPath('transformer') },
       this.#session(this.#options.device),
       context,
-      async (runs) => ({
-        errors: await runs.teacherForced(looked.map((take, i) => ({ take, record: `take${i}` }))),
-        finished: await inSequence(this.#takes, (take) => runs.sample(take, undefined)),
-        renoised: await renoise(runs, reference.result.latentClips),
-      }),
+      async (runs) => {
+        const errors = await runs.teacherForced(records);
+        const finished = await inSequence(this.#takes, (take) => runs.sample(take, undefined));
+        const whole = ownEmbeddings && runs.fed(ownEmbeddings);
+        return {
+          errors,
+          finished,
+          renoised: await renoise(runs, reference.result.latentClips),
+          pipelineErrors: whole ? await whole.teacherForced(records) : errors,
+          pipelineFinished: whole ? await inSequence(looked, (take) => whole.sample(take, undefined)) : finished,
+        };
+      },
     );
     const floor = await this.#noiseFloor(looked, context, perChain);
 
-    const decoded = await this.#compare({
-      clips: reference.result.latentClips,
-      reference: reference.result,
-      quantized: quantized.result,
-      floor,
-    });
+    const kept = new KeptVideos(this.#scratch, this.#shape.video, changed.length > 0 ? looked.length : 0);
+    const decoded = await this.#compare(
+      { clips: reference.result.latentClips, reference: reference.result, quantized: quantized.result, floor },
+      kept,
+    );
+    const { pipelineErrors, pipelineFinished } = quantized.result;
+    const drift = changed.length > 0 && {
+      changed,
+      embeddings: drifted,
+      encoderErrors: reference.result.encoderErrors,
+      pipelineErrors,
+      ...(await this.#componentRuns(changed, kept, {
+        takes: looked,
+        reference: reference.result.finished,
+        pipeline: pipelineFinished,
+        transformer: decoded.videos.map((video) => video.psnr),
+      })),
+    };
     return this.#results({
       scheduler,
       reference: reference.outcome,
       quantized: quantized.outcome,
       errors: quantized.result.errors,
       textTokens: embeddings.get(this.#options.negativePrompt)?.length ?? 0,
+      drift: drift || undefined,
       ...decoded,
     });
   }
@@ -236,21 +285,41 @@ class Evaluation {
     return result;
   }
 
-  #compare(made: MadeVideos): Promise<Comparison> {
+  #compare(made: MadeVideos, kept: KeptVideos): Promise<Comparison> {
     const { device } = this.#options;
     this.#begin('decoding and comparing', this.#takes.length + made.clips.length * this.#options.sigmas.length);
     return this.#withHost(async (host) => {
       const session = this.#session(device);
       const decoder = await VaeDecoder.open(this.#reference, host, session);
       const network = this.#features && (await FeatureNetwork.open(this.#features, host, session));
+      const decode = (latents: Float32Array): Promise<Video> => decoder.decode(latents, this.#shape.latents);
+      const { shared } = this.#options;
+      shared?.keepVideos([...made.reference.finished, ...made.reference.renoised.flat()]);
       return compareVideos(made, {
         ...this.#options,
         takes: this.#takes,
         network,
-        decode: (latents) => decoder.decode(latents, this.#shape.latents),
+        decode: (latents) => shared?.video(latents, decode) ?? decode(latents),
+        onReference: (i, video) => kept.keep(i, video),
         onCompared: () => this.#tick(),
       });
     });
+  }
+
+  async #componentRuns(
+    changed: readonly ChangedComponent[],
+    kept: KeptVideos,
+    latents: ComponentLatents,
+  ): Promise<Pick<ComponentDrift, 'videos' | 'latents'>> {
+    const { device, signal } = this.#options;
+    const session = this.#session(device);
+    const context = { shape: this.#shape, session, signal, kept, onVideo: () => this.#tick() };
+    const [decodes, encodes] = [isChanged(changed, 'vae_decoder'), isChanged(changed, 'vae_encoder')];
+    this.#begin('the whole pipeline', kept.count * (encodes ? 3 : 1));
+    return {
+      videos: await componentVideos(decodes ? this.#quantized : this.#reference, decodes, latents, context),
+      latents: encodes ? await encoderErrors(this.#reference, this.#quantized, context) : undefined,
+    };
   }
 
   async #results(
@@ -260,10 +329,11 @@ class Evaluation {
       quantized: ModelOutcome;
       errors: readonly StepError[];
       textTokens: number;
+      drift: ComponentDrift | undefined;
     },
   ): Promise<Results> {
     const o = this.#options;
-    const { reference, quantized, psnrDrop, videos } = measured;
+    const { reference, quantized, psnrDrop, videos, drift } = measured;
     const describe = async (folder: PipelineFolder, outcome: ModelOutcome): Promise<Results['reference']> => {
       const loaded = await loadModel(folder.modelPath('transformer'));
       try {
@@ -321,12 +391,14 @@ class Evaluation {
       metrics: {
         ...qualityMetrics(measured.errors, psnrDrop, videos),
         ...fvdMetrics(measured.fvd),
+        ...(drift ? driftMetrics(drift) : {}),
         ...costMetrics(facts.reference, facts.quantized),
         int8_speed_bound: await speedBound(this.#reference, this.#quantized, this.#shape, measured.textTokens),
       },
       psnrDrop,
       steps,
       videos,
+      ...(drift ? { components: driftSection(drift) } : {}),
     };
   }
 

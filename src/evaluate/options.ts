@@ -1,5 +1,6 @@
 import type { VideoSize } from '../pipeline/geometry.js';
 import type { Video } from '../pipeline/vae.js';
+import type { SharedReference } from './shared-reference.js';
 
 /** How the noise floor is made: what nobody would call a change of the model. */
 export const NOISE_FLOORS = ['fp16-weights', 'optimization-level', 'none'] as const;
@@ -7,7 +8,10 @@ export const NOISE_FLOORS = ['fp16-weights', 'optimization-level', 'none'] as co
 export type NoiseFloor = (typeof NOISE_FLOORS)[number];
 
 export interface EvaluateOptions extends VideoSize {
-  /** Pipeline folders. Prompts are encoded and latents decoded with the reference's components for both. */
+  /**
+   * Pipeline folders. Prompts are encoded and latents decoded with the reference's components for both; where the quantized pipeline has others,
+   * what they drift is measured beside that.
+   */
   readonly reference: string;
   readonly quantized: string;
   readonly prompts: readonly string[];
@@ -28,6 +32,8 @@ export interface EvaluateOptions extends VideoSize {
   readonly noiseFloor: NoiseFloor;
   readonly device: string;
   readonly deviceReference?: string | undefined;
+  /** Of evaluations that differ in `quantized` alone, and have no noise floor. */
+  readonly shared?: SharedReference | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EvaluationProgress) => void) | undefined;
   /** Gets the frames of inspected videos. @returns the strip's file name for the results */

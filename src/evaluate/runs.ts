@@ -52,6 +52,11 @@ export class ModelRuns {
     this.#context = context;
   }
 
+  /** The same model, fed the embeddings of another text encoder. Its times are its own. */
+  fed(embeddings: ReadonlyMap<string, PromptEmbeddings>): ModelRuns {
+    return new ModelRuns(this.#denoiser, { ...this.#context, embeddings });
+  }
+
   /**
    * The whole chain from noise. With `record`, leaves the latents before every step and every prediction in the scratch folder.
    * @returns finished latents

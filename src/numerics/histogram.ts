@@ -101,6 +101,19 @@ export class Histogram {
     }
   }
 
+  /** Share of the samples whose bin lies outside [low, high], in [0, 1]. */
+  shareOutside(low: number, high: number): number {
+    const inverse = 2 ** -this.#exponent;
+    const [from, to] = [Math.floor(low * inverse) + HALF, Math.floor(high * inverse) + HALF];
+    let outside = 0;
+    let total = 0;
+    this.#counts.forEach((count, bin) => {
+      total += count;
+      if (bin < from || bin > to) outside += count;
+    });
+    return total === 0 ? 0 : outside / total;
+  }
+
   /** Plain data, trimmed to the bins in use. `first` is the index i of counts[0]. */
   toJSON(): HistogramData {
     let from = 0;

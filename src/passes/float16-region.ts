@@ -137,14 +137,16 @@ export class Region {
   constructor(graph: Graph, { linears, attention, ranges }: ComputeFloat16Options) {
     const around = new Surroundings(graph);
     this.#around = around;
-    const known = new Set(linears.map(({ node }) => node));
+    const known = new Map(linears.map((linear) => [linear.node, linear]));
     const scores = attention ? attentionProducts(around) : new Set<Node>();
     const products = graph.nodes.filter((node) => known.has(node) || scores.has(node));
     const units: Node[][] = [];
     for (const product of products) {
-      const biases = known.has(product) ? this.#biases(product) : [];
-      if (this.#computes(product, 'float16')) this.#seeds.add(product);
-      if (this.#seeds.has(product)) units.push(biases);
+      const linear = known.get(product);
+      const seed = (linear && this.#widened(linear)) ?? product;
+      const biases = linear ? this.#biases(seed) : [];
+      if (seed !== product || this.#computes(product, 'float16')) this.#seeds.add(seed);
+      if (this.#seeds.has(seed)) units.push(biases);
       else if (this.#computes(product, 'float32') && !isDequantized(product, around)) units.push([product, ...biases]);
     }
     const limits = new Limits(around, ranges, units.flat());
@@ -159,6 +161,14 @@ export class Region {
     this.overflow = [...overflow];
     this.#addBetween(limits);
     this.#addBeforeConstants();
+  }
+
+  /** The node that makes a linear's result in FP16, which a Cast then makes FP32 of: the product itself, or what scales the sums of integers. */
+  #widened({ output }: Linear): Node | undefined {
+    const { index, types } = this.#around;
+    const cast = index.producers.get(output);
+    const half = cast && isCastTo(cast, 'float32') ? cast.inputs[0] : undefined;
+    return half !== undefined && types.get(half) === 'float16' ? index.producers.get(half) : undefined;
   }
 
   #computes(node: Node, wanted: DataTypeName): boolean {

@@ -2,26 +2,29 @@ import { findProducts, type LeftoverCount, type Products } from '../analyze/left
 import type { Linear } from '../analyze/linears.js';
 import { blockCount, selectLinears } from '../analyze/select.js';
 import type { Calibration } from '../calibrate/file.js';
-import type { ActivationStatistics } from '../calibrate/statistics.js';
 import { printable, WanqError } from '../errors.js';
 import { isQuantizableFloat } from '../ir/dtype.js';
 import type { Graph } from '../ir/graph.js';
-import { type ActivationScale, activationScale } from '../numerics/int8.js';
-import { chooseRange, type ThresholdMethod } from '../numerics/thresholds/index.js';
+import type { ActivationScale } from '../numerics/int8.js';
+import type { ThresholdMethod } from '../numerics/thresholds/index.js';
 import { exceedsFloat16 } from '../passes/float16-region.js';
-import type { QuantizedLinear, ScaleType } from '../passes/quantize-linears.js';
-import type { FloatStorage } from './options.js';
+import type { LinearForm, ScaleType } from '../passes/quantize-linears.js';
+import type { Activations, FloatStorage, RangeMethod, Smoothing } from './options.js';
+import { type PlanEntry, type PlanFile, planKeys, resolvePlan } from './plan-file.js';
+import { type Int8Precision, isInt8, type Precision } from './precision.js';
 import { decide, type Scheme } from './scheme.js';
-import { computesFloat16, scaleTypeOf, TARGET_TRAITS, type Target } from './target.js';
+import { computesFloat16, formOf, int8Precision, scaleTypeOf, type Target } from './target.js';
 
 /** How the input of a quantized linear is quantized, and what was measured of it. */
 export interface PlannedActivation extends ActivationScale {
   readonly value: string;
   readonly method: ThresholdMethod;
-  /** Range that is quantized. */
+  /** What the range that the method found was multiplied with. */
+  readonly headroom: number;
+  /** Range that is quantized, after smoothing. */
   readonly low: number;
   readonly high: number;
-  /** Range that was seen. */
+  /** Range that was seen, after smoothing. */
   readonly min: number;
   readonly max: number;
   /** Share of sampled values outside [low, high]. */
@@ -32,24 +35,33 @@ export interface PlannedActivation extends ActivationScale {
 
 /** One row for every linear of the graph. */
 export interface PlanRow {
+  /** What a plan file calls it. */
+  readonly key: string;
   readonly node: string;
   readonly role: string;
   readonly kind: Linear['kind'];
   /** [in, out] features. */
   readonly weightShape: readonly [number, number];
-  /** `float16`: stored so; computed in it where the target has kernels for it, else cast back where it is read. */
-  readonly decision: 'int8' | 'float16' | 'keep';
+  readonly decision: Precision;
   readonly reason: string;
+  /** Of `int8` alone: other precisions have no scale of their own for it. */
   readonly activation: PlannedActivation | null;
+  /** Strength of smoothing of its input; null: none. */
+  readonly smoothing: number | null;
   /** Bytes of the weight (and its scales) as it is, and as planned. */
   readonly bytesBefore: number;
   readonly bytesAfter: number;
 }
 
 export interface QuantPlan {
-  readonly scheme: Scheme;
+  /** Fingerprint of the transformer; null where it was not asked for. */
+  readonly model: string | null;
+  readonly scheme: Scheme | 'plan';
   readonly target: Target;
-  readonly method: ThresholdMethod;
+  readonly method: RangeMethod;
+  readonly smooth: Smoothing;
+  /** Of the linears that are quantized, unless their rows say otherwise. */
+  readonly precision: Int8Precision;
   readonly float: FloatStorage;
   readonly rows: readonly PlanRow[];
   /** Linears that FP16 was asked for and that stay FP32, for values that would not fit. */
@@ -75,16 +87,41 @@ export interface PlanOptions {
   readonly float?: FloatStorage | undefined;
   readonly scheme: Scheme;
   readonly target: Target;
-  readonly method: ThresholdMethod;
+  /** Absent: what suits the target. */
+  readonly activations?: Activations | undefined;
+  readonly method: RangeMethod;
   readonly percentile: number;
+  /** Absent: none. */
+  readonly smooth?: Smoothing | undefined;
   /** Globs over roles and node names that keep their precision. */
   readonly keep: readonly string[];
+  /** Decides instead of the scheme, `activations` and `keep`. */
+  readonly plan?: PlanFile | undefined;
+}
+
+/** Whether a calibration decides anything: ranges of activations, or what is too large for FP16. @throws WanqError USAGE as {@link makePlan} */
+export function needsCalibration({ target, activations, float, plan }: PlanOptions): boolean {
+  const ranges = plan
+    ? Object.values(plan.linears).some(({ precision }) => precision === 'int8')
+    : int8Precision(target, activations) === 'int8';
+  return ranges || computesFloat16(target, float);
+}
+
+/** A linear that is to be quantized. */
+export interface PlannedLinear {
+  readonly linear: Linear;
+  readonly form: LinearForm;
+  readonly scaleType: ScaleType;
+  /** What a plan file says of it. */
+  readonly entry: PlanEntry | undefined;
+  readonly row: PlanRow;
 }
 
 /** A plan with the graph objects its rows speak of, for the rewrite. */
 export interface BoundPlan {
+  /** Without ranges and smoothing. */
   readonly plan: QuantPlan;
-  readonly quantized: readonly (QuantizedLinear & { readonly activation: PlannedActivation })[];
+  readonly planned: readonly PlannedLinear[];
   /** Initializers to store as float16. */
   readonly halved: ReadonlySet<string>;
   /** Linears to compute in float16. */
@@ -96,8 +133,8 @@ export interface BoundPlan {
 /**
  * Decides for every linear whether and how it is quantized. Reads no weights.
  *
- * @param calibration absent for a dry run without scales
- * @throws WanqError PATTERN_UNMATCHED; CALIBRATION_MISMATCH where an activation was never observed; MODEL_UNSUPPORTED where nothing can be
+ * @param calibration absent for a dry run without scales, or where no linear is to have a static one
+ * @throws WanqError PATTERN_UNMATCHED; PLAN_INVALID; USAGE where the target does not take the precision; CALIBRATION_MISMATCH where an activation was never observed; MODEL_UNSUPPORTED where nothing can be
  * quantized
  */
 export function makePlan(
@@ -106,7 +143,9 @@ export function makePlan(
   calibration: Calibration | undefined,
   { linears, leftovers }: Products = findProducts(graph),
 ): BoundPlan {
+  const wanted = int8Precision(options.target, options.activations);
   const kept = selectLinears(linears, options.keep);
+  const entries = options.plan && resolvePlan(linears, options.plan);
   const knownModel = blockCount(linears) > 0;
   const statistics = new Map(calibration?.activations.map((activation) => [activation.value, activation]));
   const magnitudes = calibration ? largestMagnitudes(calibration) : new Map<string, number>();
@@ -120,55 +159,59 @@ export function makePlan(
   const scaleOf = (linear: Linear): ScaleType => {
     return scaleTypeOf(options.target, linear.computeType, halves && !overflows(linear));
   };
-  const activations = new Map<string, PlannedActivation | string>();
-  const plannedActivation = (linear: Linear): PlannedActivation | string => {
-    const { activation: value } = linear;
-    const scaleType = scaleOf(linear);
-    const key = `${value}\0${scaleType}`;
-    const known = activations.get(key);
-    if (known !== undefined) return known;
-    const planned = planActivation(value, scaleType, statistics.get(value), options);
-    activations.set(key, planned);
-    return planned;
-  };
-
-  const quantized: BoundPlan['quantized'][number][] = [];
+  const planned: PlannedLinear[] = [];
   const halved = new Set<string>();
   const computed: Linear[] = [];
-  const keep = (linear: Linear): 'float16' | 'keep' => {
-    if (options.float !== 'fp16' || !isHalvable(linear)) return 'keep';
+  const keep = (linear: Linear, asked = options.float === 'fp16'): 'float16' | 'keep' => {
+    if (!asked || !isHalvable(linear)) return 'keep';
     if (!halves) halved.add(linear.weight.name);
     else if (overflows(linear)) return 'keep';
     else computed.push(linear);
     return 'float16';
   };
-  const rows = linears.map((linear): PlanRow => {
-    const row = (decision: PlanRow['decision'], reason: string, activation: PlannedActivation | null): PlanRow => ({
+  const bySchemeOf = (linear: Linear): { precision: Precision; reason: string } => {
+    const { quantize, reason } = decide(options.scheme, linear, knownModel);
+    if (!quantize) return { precision: 'float16', reason };
+    return kept.has(linear) ? { precision: 'float16', reason: 'named by --keep' } : { precision: wanted, reason };
+  };
+  const keys = planKeys(linears);
+  const rows = linears.map((linear, i): PlanRow => {
+    const row = (decision: PlanRow['decision'], reason: string): PlanRow => ({
+      key: keys[i] as string,
       node: linear.node.name,
       role: linear.role,
       kind: linear.kind,
       weightShape: [linear.inFeatures, linear.outFeatures],
       decision,
       reason,
-      activation,
+      activation: null,
+      smoothing: null,
       bytesBefore: linear.weight.byteLength,
-      bytesAfter: bytesAfter(linear, decision, scaleOf(linear)),
+      bytesAfter: isInt8(decision)
+        ? int8Bytes(linear, formOf(options.target, decision, linear).form, scaleOf(linear))
+        : bytesAfter(linear, decision),
     });
-    const { quantize, reason } = decide(options.scheme, linear, knownModel);
-    if (!quantize) return row(keep(linear), reason, null);
-    if (kept.has(linear)) return row(keep(linear), 'named by --keep', null);
+    const entry = entries?.get(linear);
+    const { precision: asked, reason } = entries
+      ? {
+          precision: entry?.precision ?? ('keep' as const),
+          reason: entry?.reason ?? (entry ? 'the plan' : 'not in the plan'),
+        }
+      : bySchemeOf(linear);
+    if (!isInt8(asked)) return row(entries ? keep(linear, asked === 'float16') : keep(linear), reason);
     if (linear.computeType === undefined || !isQuantizableFloat(linear.computeType))
-      return row(keep(linear), `${NOT_QUANTIZABLE} ${linear.computeType ?? 'an unknown type'}`, null);
-    if (!calibration) return row('int8', reason, null);
-    const activation = plannedActivation(linear);
-    if (typeof activation === 'string') return row(keep(linear), activation, null);
-    quantized.push({ linear, activation, scaleType: scaleOf(linear) });
-    return row('int8', reason, activation);
+      return row(keep(linear), `${NOT_QUANTIZABLE} ${linear.computeType ?? 'an unknown type'}`);
+    const { precision, form } = formOf(options.target, asked, linear);
+    if (form !== 'weights' && calibration && !sawNumbers(linear, statistics.get(linear.activation)))
+      return row(keep(linear), NOT_FINITE);
+    const made = row(precision, reason);
+    planned.push({ linear, form, scaleType: scaleOf(linear), entry, row: made });
+    return made;
   });
-  if (!rows.some(({ decision }) => decision === 'int8')) {
+  if (!rows.some(({ decision }) => isInt8(decision))) {
     throw new WanqError(
       'MODEL_UNSUPPORTED',
-      `scheme ${options.scheme} quantizes none of the graph's ${rows.length} linears`,
+      `${entries ? 'the plan' : `scheme ${options.scheme}`} quantizes none of the graph's ${rows.length} linears`,
       {
         hint: 'look at `wanq inspect` for the roles wanq found',
       },
@@ -176,12 +219,15 @@ export function makePlan(
   }
   const bytesBefore = graph.weightBytes;
   const saved = rows.reduce((sum, row) => sum + row.bytesBefore - row.bytesAfter, 0);
-  const { scheme, target, method, float = 'fp32' } = options;
+  const { scheme, target, method, smooth = 'none', float = 'fp32' } = options;
   return {
     plan: {
-      scheme,
+      model: null,
+      scheme: entries ? 'plan' : scheme,
       target,
       method,
+      smooth,
+      precision: wanted,
       float,
       rows,
       overflow: [...overflow.values()],
@@ -190,7 +236,7 @@ export function makePlan(
       bytesBefore,
       bytesAfter: bytesBefore - saved,
     },
-    quantized,
+    planned,
     halved,
     computed,
     magnitudes,
@@ -211,9 +257,13 @@ function isHalvable({ weight, role }: Linear): boolean {
   return weight.dtype === 'float32' && !role.startsWith('time_embedder');
 }
 
-function bytesAfter({ weight, outFeatures }: Linear, decision: PlanRow['decision'], scaleType: ScaleType): number {
-  // INT8 values, one scale and one zero point for each output channel.
-  if (decision === 'int8') return weight.elements + (scaleType === 'float16' ? 3 : 5) * outFeatures;
+function int8Bytes({ weight, outFeatures }: Linear, form: LinearForm, scaleType: ScaleType): number {
+  // INT8 values, and for each output channel one scale; where a DequantizeLinear reads them, one zero point.
+  const perChannel = form === 'qdq' || form === 'weights' ? (scaleType === 'float16' ? 3 : 5) : 4;
+  return weight.elements + perChannel * outFeatures;
+}
+
+function bytesAfter({ weight }: Linear, decision: Exclude<Precision, Int8Precision>): number {
   return decision === 'float16' ? 2 * weight.elements : weight.byteLength;
 }
 
@@ -223,22 +273,10 @@ export const NOT_QUANTIZABLE = 'products are quantized that compute in FP32, FP1
 /** How the reason begins where calibration saw values that have no scale. */
 export const NOT_FINITE = 'NaN or infinity was seen in its input during calibration';
 
-/** @returns the reason as text where the activation cannot be quantized */
-function planActivation(
-  value: string,
-  scaleType: ScaleType,
-  statistics: ActivationStatistics | undefined,
-  { target, method, percentile }: PlanOptions,
-): PlannedActivation | string {
-  if (!statistics) {
-    throw new WanqError('CALIBRATION_MISMATCH', `the calibration has no statistics of ${printable(value)}`, {
-      hint: 'run `wanq calibrate` on this pipeline',
-    });
-  }
-  const total = statistics.total();
-  if (!total.finite) return NOT_FINITE;
-  const { range, histogram } = total;
-  const dtype = TARGET_TRAITS[target].activation;
-  const chosen = chooseRange(histogram.toJSON(), range, dtype, { method, percentile });
-  return { ...activationScale(dtype, chosen.low, chosen.high, scaleType), value, method, ...range, ...chosen };
+/** @throws WanqError CALIBRATION_MISMATCH where the activation was never observed */
+function sawNumbers({ activation }: Linear, statistics: Calibration['activations'][number] | undefined): boolean {
+  if (statistics) return statistics.total().finite;
+  throw new WanqError('CALIBRATION_MISMATCH', `the calibration has no statistics of ${printable(activation)}`, {
+    hint: 'run `wanq calibrate` on this pipeline',
+  });
 }

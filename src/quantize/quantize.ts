@@ -1,7 +1,9 @@
 import { copyFile, mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
+import type { Linear } from '../analyze/linears.js';
 import { type CalibrationIdentity, readCalibration } from '../calibrate/file.js';
 import { printable, WanqError } from '../errors.js';
+import type { Node } from '../ir/graph.js';
 import { fingerprint, type LoadedModel, loadModel } from '../onnx/load.js';
 import { type SavedModel, type SaveProgress, saveModel } from '../onnx/save.js';
 import { computeFloat16 } from '../passes/compute-float16.js';
@@ -10,6 +12,8 @@ import { NORMALIZE } from '../passes/normalize.js';
 import { type PassReport, runPasses } from '../passes/pass.js';
 import { quantizeLinears, SCALE_OPSET } from '../passes/quantize-linears.js';
 import { removeUnused } from '../passes/remove-unused.js';
+import { shieldBiases } from '../passes/shield-biases.js';
+import { smoothActivations } from '../passes/smooth-activations.js';
 import { storeFloat16 } from '../passes/store-float16.js';
 import { topologicalSort } from '../passes/topological-sort.js';
 import { PipelineFolder } from '../pipeline/layout.js';
@@ -23,17 +27,23 @@ import {
   writeFolderAtomic,
 } from '../util/files.js';
 import { VERSION } from '../version.js';
+import type { ComponentSummary } from './components/component.js';
+import { type ComponentOptions, RewrittenComponents } from './components/index.js';
+import { type FittedPlan, fitPlan } from './fit/plan.js';
 import type { Verification } from './options.js';
-import { type BoundPlan, makePlan, type PlanOptions, type QuantPlan } from './plan.js';
+import { makePlan, needsCalibration, type PlanOptions, type QuantPlan } from './plan.js';
+import { readPlan } from './plan-file.js';
 import { refuseUnsupported } from './support.js';
-import { computesFloat16 } from './target.js';
+import { computesFloat16, TARGET_TRAITS } from './target.js';
 import { type Verified, verify } from './verify.js';
 
-export interface QuantizeOptions extends PlanOptions {
+export interface QuantizeOptions extends Omit<PlanOptions, 'plan'>, ComponentOptions {
   /** Pipeline folder of the FP32 model. */
   readonly pipeline: string;
-  /** Calibration file of that pipeline. */
-  readonly calibration: string;
+  /** Calibration file of that pipeline. It may be absent where nothing is chosen by it: see {@link needsCalibration}. */
+  readonly calibration?: string | undefined;
+  /** Plan file, which decides instead of all options of a plan. */
+  readonly plan?: string | undefined;
   /** Pipeline folder to write; it must not exist. */
   readonly output: string;
   /** Symbolic links to the other components instead of copies. */
@@ -42,55 +52,72 @@ export interface QuantizeOptions extends PlanOptions {
   readonly verify?: Verification | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: SaveProgress | undefined;
+  /** Called after each activation whose range was chosen. */
+  readonly onFitted?: ((done: number, total: number) => void) | undefined;
 }
 
 export interface QuantizeSummary extends SavedModel {
   readonly plan: QuantPlan;
   readonly output: string;
-  /** What the activations were calibrated on. */
-  readonly inputs: CalibrationIdentity['inputs'];
+  /** What the activations were calibrated on; null without a calibration. */
+  readonly inputs: CalibrationIdentity['inputs'] | null;
   readonly verified: Verified;
   /** Values beside the plan's that would not fit into FP16 and keep what reads them in FP32. */
   readonly overflow: readonly string[];
   /** What each pass over the graph did. */
   readonly passes: readonly PassReport[];
+  /** The other components that were written anew. */
+  readonly components: readonly ComponentSummary[];
 }
 
 /**
  * Plans without writing or running anything: what `--dry-run` shows.
  * @throws WanqError as {@link quantize}
  */
-export async function planPipeline(
-  options: Omit<QuantizeOptions, 'output' | 'link' | 'calibration'> & { calibration?: string | undefined },
-): Promise<QuantPlan> {
+export async function planPipeline(options: Omit<QuantizeOptions, 'output' | 'link'>): Promise<QuantPlan> {
   const folder = await PipelineFolder.open(options.pipeline);
   const loaded = await loadModel(folder.modelPath('transformer'));
   try {
-    return (await bindPlan(loaded, options)).plan;
+    // A plan without a calibration needs no weights, and may have none.
+    return (await bindPlan(loaded, options, options.calibration !== undefined)).plan;
   } finally {
     await loaded.close();
   }
 }
 
-/** @returns the plan, the fingerprint of the model before any pass changes it (empty without a calibration), and what the passes did before planning */
-async function bindPlan(
+/** A plan bound to a graph, and where it comes from. */
+export interface PreparedPlan extends FittedPlan {
+  readonly options: PlanOptions;
+  /** Fingerprint of the model before any pass changed it; empty where it was not asked for. */
+  readonly source: string;
+  /** What the passes did before planning. */
+  readonly passes: readonly PassReport[];
+  /** Of the calibration; null without one. */
+  readonly identity: CalibrationIdentity | null;
+}
+
+/**
+ * Normalizes a model and makes its plan; changes `loaded.model`.
+ * @param hash whether the fingerprint is wanted
+ */
+export async function bindPlan(
   loaded: LoadedModel,
-  options: PlanOptions & { readonly calibration?: string | undefined },
-): Promise<
-  BoundPlan & {
-    readonly source: string;
-    readonly passes: readonly PassReport[];
-    readonly inputs: CalibrationIdentity['inputs'];
-  }
-> {
+  given: Omit<QuantizeOptions, 'output' | 'link'>,
+  hash: boolean,
+): Promise<PreparedPlan> {
   refuseUnsupported(loaded.model, loaded.path);
-  // A plan without a calibration needs no weights, and may have none.
-  const source = options.calibration === undefined ? '' : await fingerprint(loaded);
+  const source = hash ? await fingerprint(loaded) : '';
   const passes = runPasses(loaded.model, NORMALIZE);
   const { graph } = loaded.model;
-  if (options.calibration === undefined)
-    return { ...makePlan(graph, options, undefined), source, passes, inputs: 'prompts' };
-  const calibration = await readCalibration(options.calibration);
+  const options = await planOptions(given, source, loaded.path);
+  if (given.calibration === undefined) {
+    const { planned, ...bound } = makePlan(graph, options, undefined);
+    const fitted = planned.every(({ form }) => form === 'integer-dynamic' || form === 'weights')
+      ? await fitPlan({ ...bound, planned }, options, undefined)
+      : { ...bound, quantized: [], smoothed: [] };
+    return { ...fitted, options, source, passes, identity: null };
+  }
+  const calibration = await readCalibration(given.calibration, { held: false });
   const { done, identity } = calibration;
   if (done.length < identity.promptCount) {
     const [what, hint] = calibration.shard
@@ -98,45 +125,83 @@ async function bindPlan(
       : ['a checkpoint', 'repeat the `wanq calibrate` that left it to finish it'];
     throw new WanqError(
       'CALIBRATION_INVALID',
-      `${printable(options.calibration)} is ${what} (${done.length} of ${identity.promptCount} prompts)`,
+      `${printable(given.calibration)} is ${what} (${done.length} of ${identity.promptCount} prompts)`,
       { hint },
     );
   }
   if (identity.model !== source) {
     throw new WanqError(
       'CALIBRATION_MISMATCH',
-      `${printable(options.calibration)} was made from another model than ${printable(loaded.path)}`,
+      `${printable(given.calibration)} was made from another model than ${printable(loaded.path)}`,
       { hint: 'run `wanq calibrate` on this pipeline' },
     );
   }
-  return { ...makePlan(graph, options, calibration), source, passes, inputs: identity.inputs };
+  const { calibration: file, onFitted } = given;
+  const bound = makePlan(graph, options, calibration);
+  const fitted = await fitPlan(bound, options, { calibration, file, weights: loaded, onFitted });
+  const plan = { ...fitted.plan, model: source };
+  return { ...fitted, plan, options, source, passes, identity };
+}
+
+/**
+ * What a plan file says goes before all else.
+ * @throws WanqError PLAN_INVALID where it is of another model
+ */
+async function planOptions(
+  { plan: file, ...options }: Omit<QuantizeOptions, 'output' | 'link'>,
+  source: string,
+  model: string,
+): Promise<PlanOptions> {
+  if (file === undefined) return options;
+  const plan = await readPlan(file);
+  if (plan.model !== null && source !== '' && plan.model !== source) {
+    throw new WanqError('PLAN_INVALID', `${printable(file)} was made for another model than ${printable(model)}`, {
+      hint: 'make a plan of this pipeline, or set its "model" to null if all its linears are here',
+    });
+  }
+  const { target, method, smooth, float } = plan;
+  return { ...options, target, method, smooth, float, keep: [], plan };
 }
 
 /**
  * Quantizes a pipeline's transformer and writes a complete pipeline folder. The written model is loaded and run before the folder gets its
  * name, so a folder that is there works.
  *
- * @throws WanqError OUTPUT_EXISTS, CALIBRATION_MISMATCH, PATTERN_UNMATCHED, MODEL_UNSUPPORTED, NO_SPACE, RUNTIME_FAILED and those of reading
+ * @throws WanqError USAGE without a calibration that is needed; OUTPUT_EXISTS, CALIBRATION_MISMATCH, PATTERN_UNMATCHED, MODEL_UNSUPPORTED, NO_SPACE, RUNTIME_FAILED and those of reading
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeSummary> {
   await refuseExisting(options.output);
   const folder = await PipelineFolder.open(options.pipeline);
   await refuseInside(options.output, folder.root);
+  await assertWritable(options.output);
+  const { target: runtime } = options.plan === undefined ? options : await readPlan(options.plan);
+  const components = await RewrittenComponents.open(folder, { ...options, target: runtime });
   const loaded = await loadModel(folder.modelPath('transformer'));
   try {
-    const { plan, quantized, halved, computed, magnitudes, source, inputs, passes } = await bindPlan(loaded, options);
-    await assertWritable(options.output);
-    await checkSpace(options, plan, folder);
+    const bound = await bindPlan(loaded, options, true);
+    const { plan, quantized, smoothed, halved, computed, magnitudes, source, identity, passes } = bound;
+    const inputs = identity?.inputs ?? null;
+    if (inputs === null && needsCalibration(bound.options)) {
+      throw new WanqError('USAGE', '--calibration is missing', {
+        hint: 'give it, or look at the plan with --dry-run',
+      });
+    }
+    await checkSpace(options, plan, folder, components);
     const { model } = loaded;
     const opset = Math.max(...quantized.map(({ scaleType = 'float32' }) => SCALE_OPSET[scaleType]));
     const overflow: string[] = [];
-    const rewritten = runPasses(model, [
+    const changed = new Map<Node, Linear>();
+    const prepared = runPasses(model, [
       ...(model.opset < opset ? [convertOpset(opset)] : []),
-      quantizeLinears(quantized),
+      smoothActivations({ activations: smoothed, writable: quantized.map(({ linear }) => linear), changed }),
+    ]);
+    const final = quantized.map((item) => ({ ...item, linear: changed.get(item.linear.node) ?? item.linear }));
+    const rewritten = runPasses(model, [
+      quantizeLinears(final),
       ...(computesFloat16(plan.target, plan.float)
         ? [
             computeFloat16({
-              linears: [...computed, ...quantized.map(({ linear }) => linear)],
+              linears: [...computed, ...final.map(({ linear }) => linear)],
               attention: true,
               ranges: magnitudes,
               overflow,
@@ -146,6 +211,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
       storeFloat16(halved),
       topologicalSort,
       removeUnused,
+      ...(TARGET_TRAITS[plan.target].mergesBiases ? [shieldBiases] : []),
     ]);
     model.metadata = new Map([
       ...model.metadata,
@@ -154,15 +220,18 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
       ['wanq.scheme', plan.scheme],
       ['wanq.target', plan.target],
       ['wanq.method', plan.method],
+      ['wanq.smooth', String(plan.smooth)],
+      ['wanq.precision', plan.precision],
       ['wanq.float', plan.float],
-      ['wanq.inputs', inputs],
+      ...(inputs === null ? [] : [['wanq.inputs', inputs] as const]),
       ['wanq.keep', JSON.stringify(options.keep)],
       ['wanq.quantized', JSON.stringify(quantized.map(({ linear }) => linear.role))],
     ]);
     return await writeFolderAtomic(options.output, async (target) => {
       for (const name of await readdir(folder.root)) {
         options.signal?.throwIfAborted();
-        if (name !== 'transformer') await copyTree(folder.path(name), path.join(target, name), options.link);
+        if (name !== 'transformer' && !components.has(name))
+          await copyTree(folder.path(name), path.join(target, name), options.link);
       }
       await copyTransformer(folder, path.join(target, 'transformer'));
       const saved = await saveModel(model, loaded, path.join(target, 'transformer'), (done, total) => {
@@ -170,10 +239,13 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
         options.onProgress?.(done, total);
       });
       const verified = await verify(folder, target, plan.bytesBefore, options.verify ?? 'auto', options.signal);
-      return { ...saved, plan, inputs, output: options.output, verified, overflow, passes: [...passes, ...rewritten] };
+      const others = await components.save(target, options);
+      const all = [...passes, ...prepared, ...rewritten];
+      return { ...saved, plan, inputs, output: options.output, verified, overflow, passes: all, components: others };
     });
   } finally {
     await loaded.close();
+    await components.close();
   }
 }
 
@@ -185,11 +257,16 @@ async function copyTransformer(folder: PipelineFolder, target: string): Promise<
   }
 }
 
-async function checkSpace({ output, link }: QuantizeOptions, plan: QuantPlan, folder: PipelineFolder): Promise<void> {
-  let needed = plan.bytesAfter;
+async function checkSpace(
+  { output, link }: QuantizeOptions,
+  plan: QuantPlan,
+  folder: PipelineFolder,
+  components: RewrittenComponents,
+): Promise<void> {
+  let needed = plan.bytesAfter + components.bytesAfter;
   if (!link) {
     for (const name of await readdir(folder.root)) {
-      if (name !== 'transformer') needed += await treeSize(folder.path(name));
+      if (name !== 'transformer' && !components.has(name)) needed += await treeSize(folder.path(name));
     }
   }
   await assertSpace(output, needed, printable(output), 'link the other components with --link');

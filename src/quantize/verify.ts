@@ -25,21 +25,25 @@ export interface Verified {
   readonly sqnr: number | null;
 }
 
+/** A written model, the original it came of, and how to run either. */
+export interface Verifiable {
+  readonly original: string;
+  readonly written: string;
+  /** Weights of the original. */
+  readonly bytesBefore: number;
+  readonly how: Verification;
+  readonly signal: AbortSignal | undefined;
+  /** Runs a model file on one small input. */
+  run(host: RuntimeHost, file: string): Promise<Float32Array>;
+}
+
 /**
  * Checks a written model before its folder gets its name.
  *
- * @param target the written pipeline folder
- * @param bytesBefore weights of the original
  * @throws WanqError RUNTIME_FAILED where onnxruntime does not take it
  */
-export async function verify(
-  source: PipelineFolder,
-  target: string,
-  bytesBefore: number,
-  how: Verification,
-  signal: AbortSignal | undefined,
-): Promise<Verified> {
-  const written = path.join(target, 'transformer', 'model.onnx');
+export async function verifyModel(model: Verifiable): Promise<Verified> {
+  const { original, written, bytesBefore, how, signal, run } = model;
   await checkSaved(written);
   const runs = how === 'run' || (how === 'auto' && bytesBefore <= RUN_UP_TO_BYTES);
   const host = new RuntimeHost({ signal });
@@ -49,19 +53,42 @@ export async function verify(
       await session.release();
       return { ran: false, sqnr: null };
     }
-    const { face, input } = await smallInput(source);
-    const run = async (file: string): Promise<Float32Array> => {
+    const quantized = await run(host, written);
+    if (bytesBefore * MEMORY_FACTOR > freemem()) return { ran: true, sqnr: null };
+    return { ran: true, sqnr: sqnr(difference(await run(host, original), quantized)) };
+  } finally {
+    await host.close();
+  }
+}
+
+/**
+ * Checks a written transformer.
+ *
+ * @param target the written pipeline folder
+ * @param bytesBefore weights of the original
+ * @throws WanqError as {@link verifyModel}
+ */
+export function verify(
+  source: PipelineFolder,
+  target: string,
+  bytesBefore: number,
+  how: Verification,
+  signal: AbortSignal | undefined,
+): Promise<Verified> {
+  return verifyModel({
+    original: source.modelPath('transformer'),
+    written: path.join(target, 'transformer', 'model.onnx'),
+    bytesBefore,
+    how,
+    signal,
+    run: async (host, file) => {
+      const { face, input } = await smallInput(source);
       const denoiser = await openDenoiser(host, { path: file }, { providers: ['cpu'] }, face);
       const { velocity } = await denoiser.predict(input);
       await denoiser.session.release();
       return velocity;
-    };
-    const quantized = await run(written);
-    if (bytesBefore * MEMORY_FACTOR > freemem()) return { ran: true, sqnr: null };
-    return { ran: true, sqnr: sqnr(difference(await run(source.modelPath('transformer')), quantized)) };
-  } finally {
-    await host.close();
-  }
+    },
+  });
 }
 
 /** A random input of the smallest size the graph takes. */

@@ -44,6 +44,7 @@ export function markdownReport(results: Results, verdict: Verdict): string {
       ],
     ),
     '',
+    ...componentsSection(results),
     '## PSNR drop by noise level',
     table(
       ['sigma', 'reference', 'quantized', 'drop'],
@@ -95,11 +96,57 @@ export function markdownReport(results: Results, verdict: Verdict): string {
   ].join('\n');
 }
 
+/** What of each component, and of all together, was measured against the reference; nothing where only the transformer differs. */
+function componentsSection({ metrics, components, reference, quantized }: Results): string[] {
+  if (!components) return [];
+  const { changed, videos } = components;
+  const figure = (name: string): string => formatMetric(metrics[name] ?? { value: null, unit: 'dB' });
+  const pair = (name: string): string => `${figure(name)}, worst ${figure(`${name}_min`)}`;
+  const row = (component: string): readonly string[] => {
+    const found = changed.find((change) => change.component === component);
+    const sizes = found && [found.reference.bytes, found.quantized.bytes];
+    return sizes ? [sizes.map(formatBytes).join(' -> ')] : [];
+  };
+  const transformer = mean(videos.flatMap(({ transformerPsnr }) => transformerPsnr ?? []));
+  const rows = [
+    ['text encoder alone', ...row('text_encoder'), pair('embedding_sqnr'), pair('text_encoder_sqnr'), '-'],
+    [
+      'transformer alone',
+      [reference, quantized].map(({ transformerBytes }) => formatBytes(transformerBytes)).join(' -> '),
+      '-',
+      pair('sqnr'),
+      formatMetric({ value: transformer, unit: 'dB' }),
+    ],
+    ['VAE decoder alone', ...row('vae_decoder'), '-', '-', pair('vae_decoder_psnr')],
+    ['VAE encoder alone', ...row('vae_encoder'), `latents ${figure('vae_encoder_sqnr')}`, '-', '-'],
+    ['all together', '', '-', pair('pipeline_sqnr'), figure('pipeline_psnr')],
+  ];
+  return [
+    '## Components',
+    table(
+      ['against the reference', 'on disk', 'SQNR of embeddings', 'teacher-forced SQNR', 'PSNR of videos'],
+      // A component that is the same has no sizes, and so no row.
+      rows.filter((cells) => cells.length === 5),
+    ),
+    '',
+    table(
+      ['prompt', 'seed', 'transformer alone', 'VAE decoder alone', 'all together', 'SSIM, all together'],
+      videos.map(({ prompt, seed, transformerPsnr, vaePsnr, pipelinePsnr, pipelineSsim }) => [
+        prompt,
+        String(seed),
+        ...[transformerPsnr, vaePsnr, pipelinePsnr].map((value) => formatMetric({ value, unit: 'dB' })),
+        formatMetric({ value: pipelineSsim, unit: '' }),
+      ]),
+    ),
+    '',
+  ];
+}
+
 function mark(passed: boolean, level: string): string {
   return passed ? '✅' : level === 'warn' ? '⚠️' : '❌';
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]): string => `| ${cells.map(text).join(' | ')} |`;
   return [line(head), `|${' --- |'.repeat(head.length)}`, ...rows.map(line)].join('\n');
 }

@@ -35,6 +35,33 @@ const modelFacts = z.strictObject({
   calibratedOn: z.string().nullable().default(null),
 });
 
+const componentFacts = z.strictObject({
+  fingerprint: z.string(),
+  /** Of its folder on disk. */
+  bytes: z.number(),
+});
+
+/** How far the components beside the transformer drift, where they are others in the quantized pipeline. */
+const components = z.strictObject({
+  changed: z.array(z.strictObject({ component: z.string(), reference: componentFacts, quantized: componentFacts })),
+  /** Of the text encoder, where it changed. */
+  embeddings: z.array(z.strictObject({ prompt: z.string(), sqnr: figure, cosine: figure })),
+  /** Of the inspected videos, all against the reference pipeline's. */
+  videos: z.array(
+    z.strictObject({
+      prompt: z.string(),
+      seed: z.int(),
+      /** Of the quantized transformer alone. */
+      transformerPsnr: figure,
+      /** Of the quantized VAE decoder alone, on the reference's latents; null where it is the same. */
+      vaePsnr: figure,
+      /** Of the whole quantized pipeline. */
+      pipelinePsnr: figure,
+      pipelineSsim: figure,
+    }),
+  ),
+});
+
 export const resultsSchema = z.strictObject({
   schema: z.literal(RESULTS_SCHEMA),
   createdAt: z.string(),
@@ -86,6 +113,8 @@ export const resultsSchema = z.strictObject({
       strip: z.string().nullable(),
     }),
   ),
+  /** Absent where text encoder and VAE are the same. */
+  components: components.optional(),
 });
 
 export type Results = z.infer<typeof resultsSchema>;

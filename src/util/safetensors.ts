@@ -90,14 +90,20 @@ export class SafetensorsFile {
 }
 
 /**
- * Reads a safetensors file whole.
+ * Reads a safetensors file whole, or the tensors that are `wanted` of it.
  * @throws WanqError as {@link SafetensorsFile.open}
  */
-export async function readSafetensors(file: string): Promise<Safetensors> {
+export async function readSafetensors(
+  file: string,
+  wanted: (name: string) => boolean = () => true,
+): Promise<Safetensors> {
   const opened = await SafetensorsFile.open(file);
   try {
-    const names = [...opened.entries.keys()];
-    const bytes = names.reduce((sum, name) => Math.max(sum, (opened.entries.get(name) as Entry).end), 0);
+    const names = [...opened.entries.keys()].filter(wanted);
+    const bytes = names.reduce((sum, name) => {
+      const { begin, end } = opened.entries.get(name) as Entry;
+      return sum + end - begin;
+    }, 0);
     if (bytes > MAX_FILE_BYTES) {
       throw new WanqError(
         'NOT_READABLE',

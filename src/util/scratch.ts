@@ -15,15 +15,20 @@ export class Scratch {
   }
 
   async put(key: string, values: Float32Array): Promise<void> {
-    await writeFile(
-      path.join(this.folder, `${key}.f32`),
-      new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
-    );
+    await this.putBytes(`${key}.f32`, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   }
 
   async get(key: string): Promise<Float32Array> {
-    const { buffer, byteOffset, byteLength } = await readFile(path.join(this.folder, `${key}.f32`));
+    const { buffer, byteOffset, byteLength } = await this.getBytes(`${key}.f32`);
     return new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength));
+  }
+
+  async putBytes(name: string, bytes: Uint8Array): Promise<void> {
+    await writeFile(path.join(this.folder, name), bytes);
+  }
+
+  async getBytes(name: string): Promise<Uint8Array> {
+    return readFile(path.join(this.folder, name));
   }
 
   async close(): Promise<void> {

@@ -45,9 +45,9 @@ describe('inspect of a graph without names', () => {
 
 describe('quantize --verbose', () => {
   it.each([
-    ['wiped', 'ort-cpu', ['quantize-linears', 'remove-unused']],
-    ['wiped', 'tensorrt', ['quantize-linears', 'compute-float16', 'remove-unused']],
-    ['fp16', 'tensorrt', ['quantize-linears', 'remove-unused']],
+    ['wiped', 'ort-cpu', ['smooth-activations', 'quantize-linears', 'remove-unused']],
+    ['wiped', 'tensorrt', ['smooth-activations', 'quantize-linears', 'compute-float16', 'remove-unused']],
+    ['fp16', 'tensorrt', ['smooth-activations', 'quantize-linears', 'remove-unused']],
   ])('says of %s for %s what each pass did, and leaves a graph that differs in that', async (name, target, passes) => {
     const calibration = `${name}-${target}.safetensors`;
     await place.succeed(['calibrate', name, ...sampling, '-o', calibration]);

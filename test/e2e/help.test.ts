@@ -16,18 +16,32 @@ const sampling = [
   '--width',
 ];
 
+const planning = [
+  ...['--calibration', '--scheme', '--method', '--smooth', '--percentile', '--target', '--activations', '--keep'],
+  ...['--float', '--plan'],
+];
+
 describe('--help', () => {
   it.each([
     ['import', ['--copy', '--timestep', '--components', '--output']],
-    ['inspect', ['--roles', '--text']],
+    ['inspect', ['--roles', '--text', '--frames', '--height', '--width']],
     [
       'calibrate',
       [
-        ...[...sampling, '--device', '--output', '--buckets', '--tokens'],
+        ...[...sampling, '--device', '--output', '--buckets', '--tokens', '--held-tokens'],
         ...['--embeddings', '--synthetic-inputs', '--shard', '--max-memory'],
       ],
     ],
     ['merge', ['--output']],
+    ['sensitivity', [...sampling, '--device', '--output', ...planning, '--budget', '--samples', '--top', '--plot']],
+    [
+      'search',
+      [
+        ...[...sampling, '--device', '--output', ...planning, '--budget', '--samples', '--rules', '--sensitivity'],
+        ...['--evaluations', '--cache', '--report', '--seeds-per-prompt', '--sigmas', '--clips', '--features'],
+        ...['--inspected', '--device-reference'],
+      ],
+    ],
     [
       'quantize',
       [
@@ -36,8 +50,14 @@ describe('--help', () => {
         '--method',
         '--percentile',
         '--target',
+        '--activations',
         '--keep',
         '--float',
+        '--smooth',
+        '--plan',
+        '--save-plan',
+        '--text-encoder',
+        '--vae',
         '--verify',
         '--link',
         '--dry-run',
@@ -51,6 +71,7 @@ describe('--help', () => {
         ...['--inspected', '--noise-floor', '--device-reference', '--gate'],
       ],
     ],
+    ['check', ['--target', '--all']],
     ['gate', ['--rules']],
   ])('of %s lists its options', async (command, options) => {
     const { stdout, stderr } = await place.succeed([command, '--help']);

@@ -34,6 +34,10 @@ describe('the import rule', () => {
     ['src/import/new.ts', "import '../cli/main.js';"],
     ['src/onnx/new.ts', "import '../import/import.js';"],
     ['src/evaluate/new.ts', "import 'onnxruntime-node';"],
+    ['src/evaluate/new.ts', "import '../search/search.js';"],
+    ['src/report/new.ts', "import '../search/search.js';"],
+    ['src/search/new.ts', "import '../cli/main.js';"],
+    ['src/search/new.ts', "import 'onnxruntime-node';"],
     ['src/passes/new.ts', "import 'protobufjs';"],
   ])('refuses, in %s, %s', (file, code) => {
     expect(lint(file, code)).toContain('lint/style/noRestrictedImports');

@@ -58,7 +58,7 @@ export const run: Action = async (context, { positional, flags }) => {
   return gate !== undefined && !verdict.passed ? ExitCode.gateFailed : undefined;
 };
 
-function resultsTable({ metrics, reference, quantized }: Results): string {
+function resultsTable({ metrics, reference, quantized, components }: Results): string {
   const rows = titledMetrics(metrics).map(({ title, metric }) => [
     title,
     formatMetric(metric),
@@ -68,6 +68,9 @@ function resultsTable({ metrics, reference, quantized }: Results): string {
   const both = (a: string, b: string): string => `${a} -> ${b}`;
   rows.push(
     ['transformer', both(formatBytes(reference.transformerBytes), formatBytes(quantized.transformerBytes)), '', ''],
+    ...(components?.changed ?? []).map(({ component, reference: before, quantized: after }) => {
+      return [component, both(formatBytes(before.bytes), formatBytes(after.bytes)), '', ''];
+    }),
     ['peak memory', both(formatBytes(reference.peakBytes), formatBytes(quantized.peakBytes)), '', ''],
     ['forward', both(`${reference.forwardMs.toFixed(1)} ms`, `${quantized.forwardMs.toFixed(1)} ms`), '', ''],
     ['ran on', both(reference.provider, quantized.provider), '', ''],

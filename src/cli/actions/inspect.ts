@@ -1,11 +1,12 @@
 import { type LinearRow, linearRows, summarize } from '../../analyze/inspect.js';
 import { findProducts, type Products } from '../../analyze/leftovers.js';
 import { printable, WanqError } from '../../errors.js';
-import type { Model, Value } from '../../ir/graph.js';
+import type { Graph, Model, Value } from '../../ir/graph.js';
 import { graphText } from '../../ir/text.js';
 import { loadGraph } from '../../onnx/load.js';
 import { NORMALIZE } from '../../passes/normalize.js';
 import { runPasses } from '../../passes/pass.js';
+import type { VideoSize } from '../../pipeline/geometry.js';
 import { COMPONENTS, type Component, PipelineFolder } from '../../pipeline/layout.js';
 import { FLOAT_STORAGES, type FloatStorage } from '../../quantize/options.js';
 import { makePlan } from '../../quantize/plan.js';
@@ -15,6 +16,7 @@ import { formatBytes } from '../../report/format.js';
 import type { Action } from '../command.js';
 import type { Context } from '../context.js';
 import { renderTable } from '../ui/table.js';
+import { memoryText, pipelineMemory } from './inspect-memory.js';
 
 /** What a scheme makes of the transformer, or why it cannot. */
 type SchemeSize =
@@ -24,9 +26,10 @@ type SchemeSize =
 export const run: Action = async (context, { positional, flags }) => {
   const [pipeline] = positional as [string];
   const folder = await PipelineFolder.open(pipeline);
-  const { text, roles } = flags as { text?: string | true; roles?: boolean };
+  const { text, roles, ...size } = flags as VideoSize & { text?: string | true; roles?: boolean };
   if (text !== undefined) return printText(context, folder, text === true ? 'transformer' : text);
   const components = [];
+  const graphs = new Map<Component, Graph>();
   let schemes: SchemeSize[] = [];
   let linears: LinearRow[] = [];
   for (const name of COMPONENTS) {
@@ -37,6 +40,7 @@ export const run: Action = async (context, { positional, flags }) => {
     if (name === 'transformer') runPasses(model, NORMALIZE);
     const products = findProducts(model.graph);
     components.push({ name, ...summarize(model.graph, model.opset, products), nodes });
+    graphs.set(name, model.graph);
     if (name === 'transformer') {
       if (roles) linears = linearRows(model.graph, products.linears);
       schemes = SCHEMES.flatMap((scheme) =>
@@ -44,8 +48,9 @@ export const run: Action = async (context, { positional, flags }) => {
       );
     }
   }
+  const memory = await pipelineMemory(folder, graphs, size);
   if (context.json) {
-    context.print(JSON.stringify({ pipeline, components, schemes, ...(roles ? { linears } : {}) }, null, 2));
+    context.print(JSON.stringify({ pipeline, components, schemes, memory, ...(roles ? { linears } : {}) }, null, 2));
     return undefined;
   }
   for (const { name, inputs, outputs, nodes, opset, parameters, bytes } of components) {
@@ -91,6 +96,8 @@ export const run: Action = async (context, { positional, flags }) => {
       [2, 3],
     ),
   );
+  context.print('\nPredicted memory of the pipeline:');
+  context.print(memoryText(memory));
   return undefined;
 };
 

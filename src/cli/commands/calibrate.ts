@@ -35,6 +35,14 @@ export const calibrateCommand: CommandModule = {
           .default('auto'),
       )
       .addOption(
+        new Option(
+          '--held-tokens <n>',
+          'tokens of each activation kept whole, by which `quantize` chooses ranges and smoothing: a number, or auto',
+        )
+          .argParser(heldTokens)
+          .default('auto'),
+      )
+      .addOption(
         new Option('--shard <i/n>', 'run every n-th prompt only; `wanq merge` joins the files of all n').argParser(
           shard,
         ),
@@ -48,6 +56,10 @@ export const calibrateCommand: CommandModule = {
   },
   load: () => import('../actions/calibrate.js'),
 };
+
+function heldTokens(text: string): number | 'auto' {
+  return text === 'auto' ? text : integer(0, 1_000_000)(text);
+}
 
 function tokens(text: string): number | 'all' | 'auto' {
   if (text === 'all' || text === 'auto') return text;

@@ -1,45 +1,27 @@
 import { Option } from 'commander';
-import { THRESHOLD_METHODS } from '../../numerics/thresholds/index.js';
-import { FLOAT_STORAGES, VERIFICATIONS } from '../../quantize/options.js';
-import { SCHEMES } from '../../quantize/scheme.js';
-import { TARGETS } from '../../quantize/target.js';
+import { TEXT_ENCODER_FORMS, VAE_FORMS, VERIFICATIONS } from '../../quantize/options.js';
 import type { CommandModule } from '../command.js';
-import { number } from '../options.js';
+import { planOptions } from '../plan-options.js';
 
 export const quantizeCommand: CommandModule = {
-  define: (command) =>
+  define: (command) => {
     command
       .name('quantize')
       .description('rewrite the transformer to INT8 and write a complete pipeline folder')
-      .argument('<pipeline>', 'pipeline folder of the FP32 model')
-      .addOption(new Option('--calibration <file>', 'calibration file of this pipeline'))
-      .addOption(
-        new Option('--scheme <name>', 'ffn: feed-forward linears; blocks: every linear of the blocks')
-          .choices(SCHEMES)
-          .default('ffn'),
-      )
-      .addOption(
-        new Option('--method <name>', 'how activation ranges are chosen').choices(THRESHOLD_METHODS).default('kl'),
-      )
-      .addOption(
-        new Option('--percentile <p>', 'percent of samples that --method percentile keeps')
-          .argParser(number(50, 100))
-          .default(99.999),
-      )
-      .addOption(new Option('--target <name>', 'runtime the graph is written for').choices(TARGETS).default('ort-cpu'))
+      .argument('<pipeline>', 'pipeline folder of the FP32 model');
+    for (const option of planOptions({ scheme: 'ffn' })) command.addOption(option);
+    return command
       .addOption(
         new Option(
-          '--keep <glob...>',
-          'roles or node names that stay as they are; quote it: "*.ffn.down" "blocks.{0,-1}.*"',
-        ).default([]),
+          '--text-encoder <form>',
+          'w8: gated feed-forward inputs and token table of the text encoder in INT8, products as they are',
+        ).choices(TEXT_ENCODER_FORMS),
       )
       .addOption(
         new Option(
-          '--float <type>',
-          'fp32: linears that are not quantized stay as they are; fp16: stored so, and computed in FP16 where the target can',
-        )
-          .choices(FLOAT_STORAGES)
-          .default('fp32'),
+          '--vae <form>',
+          'fp16: kernels of both halves of the VAE in FP16, convolutions too where the target computes in it',
+        ).choices(VAE_FORMS),
       )
       .addOption(
         new Option(
@@ -49,8 +31,10 @@ export const quantizeCommand: CommandModule = {
           .choices(VERIFICATIONS)
           .default('auto'),
       )
+      .addOption(new Option('--save-plan <file>', 'write what was decided as a plan file, to edit and give to --plan'))
       .addOption(new Option('--link', 'link the other components instead of copying them').default(false))
       .addOption(new Option('--dry-run', 'print the plan, write nothing'))
-      .addOption(new Option('-o, --output <folder>', 'pipeline folder to write')),
+      .addOption(new Option('-o, --output <folder>', 'pipeline folder to write'));
+  },
   load: () => import('../actions/quantize.js'),
 };

@@ -155,7 +155,7 @@ export function matrixOf({ dims, elements }: Tensor): { rows: number; columns: n
 export function invalidWeight({ name }: Tensor, form: DerivedForm['as']): WanqError {
   return form === 'float16'
     ? new WanqError('MODEL_UNSUPPORTED', `weight "${printable(name)}" does not fit into FP16 (or holds NaN)`, {
-        hint: 'leave out --float fp16',
+        hint: 'leave out --float fp16, or --vae fp16',
       })
     : new WanqError('MODEL_INVALID', `weight "${printable(name)}" holds NaN or infinity`, {
         hint: 'export the model again, or leave this linear out with --keep',
@@ -165,6 +165,14 @@ export function invalidWeight({ name }: Tensor, form: DerivedForm['as']): WanqEr
 function isFinite16(halves: Uint16Array): boolean {
   for (let i = 0; i < halves.length; i++) if (((halves[i] as number) & 0x7c00) === 0x7c00) return false;
   return true;
+}
+
+/** The values of a float tensor, in memory that the next call uses again. */
+export function decodeFloats(dtype: DataTypeName, bytes: Uint8Array, size: number): Float32Array {
+  const { buffer, byteOffset } = aligned(bytes, 8);
+  return dtype === 'float32'
+    ? new Float32Array(buffer, byteOffset, size)
+    : floatsOf(dtype, buffer.slice(byteOffset), size);
 }
 
 let decoded = new Float32Array(0);

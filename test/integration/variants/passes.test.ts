@@ -13,6 +13,7 @@ import type { Pass } from '../../../src/passes/pass.js';
 import { quantizeLinears } from '../../../src/passes/quantize-linears.js';
 import { removeUnused } from '../../../src/passes/remove-unused.js';
 import { roundWeights } from '../../../src/passes/round-weights.js';
+import { isSmoothable, smoothActivations } from '../../../src/passes/smooth-activations.js';
 import { storeFloat16 } from '../../../src/passes/store-float16.js';
 import { topologicalSort } from '../../../src/passes/topological-sort.js';
 import { readVariants, unpackVariant } from '../../helpers/variants.js';
@@ -27,6 +28,14 @@ const INT8 = { dtype: 'int8', scale: 0.5, zeroPoint: 0 } as const;
 const PASSES: readonly ((model: Model) => Pass)[] = [
   ...NORMALIZE.map((pass) => () => pass),
   () => convertOpset(21),
+  ({ graph }) => {
+    const linears = findLinears(graph).filter((linear) => isSmoothable(linear) && linear.role.startsWith('blocks.'));
+    const activations = linears.map((linear) => ({
+      linears: [linear],
+      factors: new Float32Array(linear.inFeatures).fill(2),
+    }));
+    return smoothActivations({ activations, writable: linears, changed: new Map() });
+  },
   ({ graph }) =>
     quantizeLinears(
       findLinears(graph)

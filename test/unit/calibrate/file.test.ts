@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import {
   CALIBRATION_SCHEMA,
   type Calibration,
+  HeldTokens,
   readCalibration,
   writeCalibration,
 } from '../../../src/calibrate/file.js';
@@ -19,13 +20,25 @@ const SLICES = [
   ['uncond', 0, [7]],
 ] as const;
 
-function statistics(value: string, order: readonly (typeof SLICES)[number][] = SLICES): ActivationStatistics {
+/** Tokens kept of the two prompts that were done. */
+const HELD = new Map([
+  [0, Float32Array.of(1, -2, 0.5, 2 ** -149)],
+  [2, Float32Array.of(-0, 3e38)],
+]);
+
+/** @param backwards whether everything is filled in in the other order */
+function statistics(value: string, backwards = false): ActivationStatistics {
   const made = new ActivationStatistics(value, 2);
-  for (const [branch, bucket, samples] of order) {
+  const inOrder = <T>(items: readonly T[]): readonly T[] => (backwards ? items.toReversed() : items);
+  for (const [branch, bucket, samples] of inOrder<(typeof SLICES)[number]>(SLICES)) {
     const extreme = Math.max(...samples.filter(Number.isFinite));
     made
       .slice(branch, bucket)
       .add(Float32Array.of(-extreme, 0), Float32Array.of(extreme, 1), Float32Array.from(samples));
+  }
+  for (const [prompt, tokens] of inOrder([...HELD])) {
+    made.folds[prompt]?.widen(Float32Array.of(-prompt, -1), Float32Array.of(prompt, 1));
+    made.held.set(prompt, tokens);
   }
   return made;
 }
@@ -44,6 +57,7 @@ function calibration(activations = [statistics('blocks.0/x'), statistics('y')]):
       shape: [4, 5, 8, 8],
       buckets: 11,
       tokens: 'all',
+      held: 4,
     },
     provider: 'cpu',
     runtimeVersion: '1.30.0',
@@ -75,7 +89,7 @@ async function damaged(
 
 interface Header {
   identity?: object;
-  activations: [{ slices: [object] }];
+  activations: [{ slices: [object]; folds: number[]; held: number[] }];
 }
 
 /** Changes the JSON header. */
@@ -98,7 +112,29 @@ describe('a calibration file', () => {
     ]);
     read.activations.forEach((activation, i) => {
       expect(activation.slices()).toEqual(activations[i]?.slices());
+      expect(activation.folds).toEqual(activations[i]?.folds);
+      expect([...activation.held]).toEqual([...HELD]);
     });
+  });
+
+  it('has nothing of folds without prompts, and nothing was seen of them', async () => {
+    const file = await written();
+    const names = [...(await readSafetensors(file)).tensors.keys()];
+    const folds = names.filter((name) => name.startsWith('min/0/fold/')).sort();
+    expect(folds).toEqual(['min/0/fold/0', 'min/0/fold/2']);
+    const [read] = (await readCalibration(file)).activations;
+    expect(read?.folds[1]?.range).toEqual({ min: Number.POSITIVE_INFINITY, max: Number.NEGATIVE_INFINITY });
+  });
+
+  it('is read without the kept tokens where they are not asked for, and all else of it', async () => {
+    const file = await written();
+    const [whole, rest] = [await readCalibration(file), await readCalibration(file, { held: false })];
+    rest.activations.forEach((activation, i) => {
+      expect([...activation.held]).toEqual([]);
+      expect(activation.slices()).toEqual(whole.activations[i]?.slices());
+      expect(activation.folds).toEqual(whole.activations[i]?.folds);
+    });
+    expect({ ...rest, activations: [] }).toEqual({ ...whole, activations: [] });
   });
 
   it('can be added to after it was read', async () => {
@@ -110,8 +146,8 @@ describe('a calibration file', () => {
     expect(read?.slices()).toEqual(expected.slices());
   });
 
-  it('is the same bytes in whatever order slices were filled', async () => {
-    const [a, b] = [statistics('x'), statistics('x', SLICES.toReversed())];
+  it('is the same bytes in whatever order slices, folds and tokens were filled', async () => {
+    const [a, b] = [statistics('x'), statistics('x', true)];
     const bytes = await readFile(await written(calibration([a])));
     expect(bytes.equals(await readFile(await written(calibration([b]))))).toBe(true);
   });
@@ -164,6 +200,23 @@ describe('readCalibration refuses', () => {
       'negative counts',
       (tensors) => tensors.set('histogram/0/uncond/0', { dtype: 'I64', shape: [1], data: BigInt64Array.of(-1n) }),
     ],
+    ['a missing minimum of a fold', (tensors) => tensors.delete('min/0/fold/2')],
+    ['a missing maximum of a fold', (tensors) => tensors.delete('max/1/fold/0')],
+    [
+      'a maximum of a fold of too many channels',
+      (tensors) => tensors.set('max/0/fold/0', { dtype: 'F32', shape: [3], data: Float32Array.of(0, 1, 2) }),
+    ],
+    ['a fold that there is not', inHeader((header) => header.activations[0].folds.push(4))],
+    ['missing tokens', (tensors) => tensors.delete('held/1/2')],
+    [
+      'tokens of another type',
+      (tensors) => tensors.set('held/0/2', { dtype: 'F64', shape: [1, 2], data: Float64Array.of(0, 1) }),
+    ],
+    [
+      'a part of a token',
+      (tensors) => tensors.set('held/0/2', { dtype: 'F32', shape: [3], data: Float32Array.of(0, 1, 2) }),
+    ],
+    ['tokens of a prompt that is none', inHeader((header) => header.activations[0].held.push(-1))],
     [
       'a histogram with bins past its largest magnitude',
       (tensors) => tensors.set('histogram/0/uncond/0', { dtype: 'I64', shape: [5000], data: new BigInt64Array(5000) }),
@@ -184,5 +237,40 @@ describe('readCalibration refuses', () => {
 
   it('a missing file', async () => {
     await expectRejection(readCalibration('/nowhere.safetensors'), 'NOT_FOUND');
+  });
+});
+
+describe('HeldTokens', () => {
+  const opened = async <T>(file: string, work: (held: HeldTokens) => Promise<T>): Promise<T> => {
+    const held = await HeldTokens.open(file);
+    try {
+      return await work(held);
+    } finally {
+      await held.close();
+    }
+  };
+
+  it('reads the tokens of one activation', async () => {
+    const other = statistics('other');
+    other.held.set(1, Float32Array.of(7, 8));
+    const many = Array.from({ length: 11 }, (_, i) => (i === 1 ? other : statistics(`x${i}`)));
+    const file = await written(calibration(many));
+    await opened(file, async (held) => {
+      // 1 and 10 have names that begin alike.
+      expect(await held.read('other')).toEqual(new Map([...HELD, [1, Float32Array.of(7, 8)]]));
+      expect(await held.read('x10')).toEqual(HELD);
+      expect(await held.read('x11')).toEqual(new Map());
+    });
+  });
+
+  it('finds none in a calibration that kept none', async () => {
+    const bare = statistics('x');
+    bare.held.clear();
+    const file = await written(calibration([bare]));
+    expect(await opened(file, (held) => held.read('x'))).toEqual(new Map());
+  });
+
+  it('refuses a missing file', async () => {
+    await expectRejection(HeldTokens.open('/nowhere.safetensors'), 'NOT_FOUND');
   });
 });

@@ -8,6 +8,7 @@ import {
   readCalibration,
   writeCalibration,
 } from '../../../src/calibrate/file.js';
+import { type HeldSettings, heldOfPrompt, heldPlaces } from '../../../src/calibrate/held.js';
 import { mergeCalibrations } from '../../../src/calibrate/merge.js';
 import { promptsOf, type Shard } from '../../../src/calibrate/shard.js';
 import { ActivationStatistics, OutputStatistics } from '../../../src/calibrate/statistics.js';
@@ -30,23 +31,30 @@ const IDENTITY: CalibrationIdentity = {
   shape: [4, 5, 8, 8],
   buckets: 11,
   tokens: 'all',
+  held: 12,
 };
 
-/** What the chains of these prompts leave in an activation; each prompt has its own scale, and a slice that no other has. */
+/** The tokens that a run of two steps keeps. */
+const KEPT: HeldSettings = { ...IDENTITY, steps: 2 };
+
+/** What the chains of these prompts leave in an activation; each prompt has its own scale, and slices that no other has. */
 function statistics(value: string, prompts: readonly number[]): ActivationStatistics {
   const made = new ActivationStatistics(value, CHANNELS);
   for (const prompt of prompts) {
-    for (const [branch, bucket] of [
-      ['cond', 0],
-      ['uncond', 0],
-      ['cond', prompt + 1],
+    for (const [branch, bucket, step] of [
+      ['cond', 0, 0],
+      ['uncond', 0, 0],
+      ['cond', prompt + 1, 1],
+      ['uncond', prompt + 1, 1],
     ] as const) {
       const sample = randn(prompt + 10 * bucket + value.length, 40 * CHANNELS).map((x) => x * 10 ** (prompt - 2));
       if (prompt === 3) sample[5] = Number.NaN;
       const column = (channel: number): number[] => [...sample].filter((_, i) => i % CHANNELS === channel);
       const over = (pick: (...values: number[]) => number): Float32Array =>
         Float32Array.from({ length: CHANNELS }, (_, channel) => pick(...column(channel)));
-      made.slice(branch, bucket).add(over(Math.min), over(Math.max), sample);
+      const places = heldPlaces(KEPT, prompt, step, branch);
+      const forward = { prompt, branch, bucket, places, heldOfPrompt: heldOfPrompt(KEPT, prompt) };
+      made.add(forward, over(Math.min), over(Math.max), sample);
     }
   }
   return made;
@@ -127,6 +135,18 @@ describe('mergeCalibrations', () => {
     expect({ done, shard }).toEqual({ done: [0, 1, 2, 3, 4], shard: null });
   });
 
+  it('has the kept tokens and the extremes of every fold of prompts', async () => {
+    const { files, output } = await written(shards(3));
+    await mergeCalibrations(files, output);
+    const whole = statistics('y', promptsOf(null, PROMPTS));
+    const merged = (await readCalibration(output)).activations[1] as ActivationStatistics;
+    expect([...merged.held.keys()]).toEqual([0, 1, 2, 3, 4]);
+    expect(merged.held).toEqual(whole.held);
+    const tokens = [...merged.held.values()].map(({ length }) => length / CHANNELS);
+    expect(tokens.reduce((a, b) => a + b, 0)).toBe(IDENTITY.held);
+    expect(merged.folds).toEqual(whole.folds);
+  });
+
   it('leaves the shards as they were', async () => {
     const { files, output } = await written(shards(2));
     const before = await Promise.all(files.map((file) => readFile(file)));
@@ -187,6 +207,7 @@ describe('mergeCalibrations refuses, and writes nothing for,', () => {
     ['shape', { shape: [4, 5, 8, 9] }],
     ['buckets', { buckets: 10 }],
     ['tokens', { tokens: 512 }],
+    ['held', { held: 13 }],
   ])('shards of runs that differ in %s', async (field, change) => {
     const [first, second] = shards(2) as [Calibration, Calibration];
     const foreign = { ...second, identity: { ...IDENTITY, ...change } };

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { byteCount, shard } from '../../../src/cli/options.js';
+import { byteCount, duration, shard } from '../../../src/cli/options.js';
 
 describe('byteCount', () => {
   it.each([
@@ -127,5 +127,20 @@ describe('shard', () => {
         else expect(() => shard(text)).toThrow(InvalidArgumentError);
       }),
     );
+  });
+});
+
+describe('duration', () => {
+  it.each([
+    ['90s', 90_000],
+    ['10min', 600_000],
+    [' 1.5 h ', 5_400_000],
+    ['0.5s', 500],
+  ])('reads "%s" as %i ms', (text, ms) => {
+    expect(duration(text)).toBe(ms);
+  });
+
+  it.each(['', '10', '0s', '-1min', '10 minutes', '1e3s', 'min', '1h30min', 'NaNs'])('refuses "%s"', (text) => {
+    expect(() => duration(text)).toThrow(InvalidArgumentError);
   });
 });

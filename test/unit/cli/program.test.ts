@@ -28,7 +28,7 @@ it('imports the libraries of the work for a command that runs, not for help or a
     on: () => undefined,
     off: () => undefined,
   };
-  for (const command of ['import', 'inspect', 'calibrate', 'merge', 'quantize', 'eval', 'gate']) {
+  for (const command of ['import', 'inspect', 'calibrate', 'merge', 'quantize', 'check', 'eval', 'gate']) {
     expect(await main([command, '--help'], io)).toBe(0);
     expect(await main([command, '--nonsense'], io)).toBe(2);
   }

@@ -144,6 +144,33 @@ describe('Histogram', () => {
   });
 });
 
+describe("a histogram's share outside of a range", () => {
+  it('is that of the samples whose bin the range does not touch', () => {
+    const samples = fc.array(fc.integer({ min: -3000, max: 3000 }), { minLength: 1, maxLength: 40 });
+    const end = fc.integer({ min: -3500, max: 3500 });
+    fc.assert(
+      fc.property(samples, end, end, (values, a, b) => {
+        // 4095.5 keeps bins one wide, and samples in the middle of theirs.
+        const all = [...values.map((value) => value + 0.5), 4095.5];
+        const [low, high] = [Math.min(a, b), Math.max(a, b) + 0.25];
+        const outside = all.filter((x) => Math.floor(x) < low || Math.floor(x) > high).length;
+        expect(histogramOf(all).shareOutside(low, high)).toBeCloseTo(outside / all.length, 12);
+      }),
+    );
+  });
+
+  it('is nothing of nothing, and of all that was seen', () => {
+    expect(new Histogram().shareOutside(-1, 1)).toBe(0);
+    fc.assert(
+      fc.property(fc.array(finiteFloat(), { minLength: 1, maxLength: 20 }), (samples) => {
+        const [low, high] = [Math.min(...samples), Math.max(...samples)];
+        expect(histogramOf(samples).shareOutside(low, high)).toBe(0);
+      }),
+    );
+    expect(histogramOf([3, 5]).shareOutside(-1, 1)).toBe(1);
+  });
+});
+
 const possible: HistogramData = {
   exponent: -11,
   maxMagnitude: 1,

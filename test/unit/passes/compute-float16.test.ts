@@ -626,6 +626,34 @@ describe('compute-float16', () => {
       ]);
     });
 
+    it('computes in FP16 what stands behind products of integers, whose sums are made halves of', () => {
+      const zero = Tensor.fromBytes('z', 'int8', [], Uint8Array.of(0));
+      const scale = Tensor.fromBytes('s', 'float16', [], Uint8Array.of(0, 0x3c));
+      const integers = (input: string, output: string): Node[] => [
+        cast(input, `${input}_narrow`, 'float16'),
+        node('QuantizeLinear', [`${input}_narrow`, 's', 'z'], `${input}_q`),
+        node('MatMulInteger', [`${input}_q`, 'codes'], `${output}_sum`),
+        cast(`${output}_sum`, `${output}_wide`, 'float32'),
+        node('Mul', [`${output}_wide`, 'scales'], `${output}_scaled`),
+        cast(`${output}_scaled`, `${output}_half`, 'float16'),
+        cast(`${output}_half`, output, 'float32'),
+      ];
+      const nodes = [...integers('x', 'p'), node('Add', ['p', 'b'], 'biased'), node('Gelu', ['biased'], 'gelu')];
+      const codes = Tensor.fromBytes('codes', 'int8', [4, 4], new Uint8Array(16));
+      const scales = Tensor.float32('scales', [4], [1, 1, 1, 1]);
+      const made = product([...nodes, ...integers('gelu', 'y')], scale, zero, codes, scales, weight('b', [4]));
+      const linears = made.graph.nodes
+        .filter(({ opType }) => opType === 'MatMulInteger')
+        .map((each, i) => ({ node: each, output: ['p', 'y'][i] }) as ComputeFloat16Options['linears'][number]);
+      const { nodes: lines } = convert(made, { linears });
+      expect(lines.slice(5, 9)).toEqual([
+        'p_half = Cast(p_scaled) {to: 10}',
+        'biased = Add(p_half, b_float16)',
+        'gelu = Gelu(biased)',
+        'gelu_q = QuantizeLinear(gelu, s, z)',
+      ]);
+    });
+
     it('leaves those with FP32 scales as they are', () => {
       const made = quantized('float32');
       const before = graphText(made);

@@ -5,9 +5,10 @@ import { ActivationStatistics, OutputStatistics } from '../../../src/calibrate/s
 import { int } from '../../../src/ir/attribute.js';
 import { DataType, type DataTypeName } from '../../../src/ir/dtype.js';
 import type { Graph } from '../../../src/ir/graph.js';
-import { Tensor } from '../../../src/ir/tensor.js';
-import { activationScale } from '../../../src/numerics/int8.js';
-import type { ScaleType } from '../../../src/passes/quantize-linears.js';
+import { Tensor, type TensorSource } from '../../../src/ir/tensor.js';
+import { type ActivationScale, activationScale } from '../../../src/numerics/int8.js';
+import type { QuantizedLinear, ScaleType } from '../../../src/passes/quantize-linears.js';
+import { type FittedPlan, fitPlan } from '../../../src/quantize/fit/plan.js';
 import { makePlan, NOT_QUANTIZABLE, type PlanOptions } from '../../../src/quantize/plan.js';
 import { decide } from '../../../src/quantize/scheme.js';
 import type { Target } from '../../../src/quantize/target.js';
@@ -59,8 +60,25 @@ const plan = (
   of: Calibration | undefined = calibration(),
   on: Graph = transformer,
 ) => makePlan(on, { ...options, ...changes }, of);
+/** The same with ranges, which need neither weights nor kept tokens here. */
+const fitted = (
+  changes: Partial<PlanOptions> = {},
+  of: Calibration = calibration(),
+  on: Graph = transformer,
+): Promise<FittedPlan> => {
+  const bound = plan(changes, of, on);
+  return fitPlan(bound, { ...options, ...changes }, { calibration: of, file: '', weights: unread });
+};
+const unread: TensorSource = {
+  read: () => Promise.reject(new Error('weights are not read')),
+  readInto: () => Promise.reject(new Error('weights are not read')),
+};
 const int8 = (made: ReturnType<typeof plan>): string[] =>
   made.plan.rows.filter(({ decision }) => decision === 'int8').map(({ role }) => role);
+
+/** The static scale of a linear's input. */
+const scaleOf = (linear: QuantizedLinear | undefined): ActivationScale | undefined =>
+  linear && 'activation' in linear ? linear.activation : undefined;
 
 const FFN = ['blocks.0.ffn.up', 'blocks.0.ffn.down', 'blocks.1.ffn.up'];
 const BLOCKS = ['blocks.0.attn1.q', 'blocks.0.attn1.k', 'blocks.0.attn2.v', ...FFN];
@@ -101,10 +119,11 @@ describe('decide', () => {
 });
 
 describe('makePlan', () => {
-  it('has a row for every linear and binds those it quantizes', () => {
-    const made = plan({ scheme: 'blocks' });
+  it('has a row for every linear and binds those it quantizes', async () => {
+    const bound = plan({ scheme: 'blocks' });
+    expect(int8(bound)).toEqual(BLOCKS);
+    const made = await fitted({ scheme: 'blocks' });
     expect(made.plan.rows).toHaveLength(LINEARS.length + 1);
-    expect(int8(made)).toEqual(BLOCKS);
     expect(made.quantized.map(({ linear }) => linear.role)).toEqual(BLOCKS);
     for (const row of made.plan.rows) expect(row.activation !== null).toBe(row.decision === 'int8');
   });
@@ -116,16 +135,16 @@ describe('makePlan', () => {
     expectRefusal(() => plan({ keep: ['blocks.7.*'] }), 'PATTERN_UNMATCHED');
   });
 
-  it('takes ranges over all branches and buckets', () => {
-    const made = plan({}, calibration({ f: [-2, 5, 127, 1] }));
-    const activation = made.quantized[0]?.activation;
+  it('takes ranges over all branches and buckets', async () => {
+    const made = await fitted({}, calibration({ f: [-2, 5, 127, 1] }));
+    const activation = scaleOf(made.quantized[0]);
     expect(activation).toMatchObject({ value: 'f', min: -2, max: 127, low: -2, high: 127, method: 'minmax' });
     expect(activation).toMatchObject({ dtype: 'int8', scale: 1, zeroPoint: 0, clippedShare: 0 });
   });
 
-  it('quantizes to uint8 for onnxruntime on a CPU', () => {
-    const made = plan({ target: 'ort-cpu' }, calibration({ f: [-51, 204] }));
-    expect(made.quantized[0]?.activation).toMatchObject({ dtype: 'uint8', scale: 1, zeroPoint: 51 });
+  it('quantizes to uint8 for onnxruntime on a CPU', async () => {
+    const made = await fitted({ target: 'ort-cpu' }, calibration({ f: [-51, 204] }));
+    expect(scaleOf(made.quantized[0])).toMatchObject({ dtype: 'uint8', scale: 1, zeroPoint: 51 });
   });
 
   it.each([Number.NaN, Number.POSITIVE_INFINITY])('keeps a linear whose input was %d once', (broken) => {
@@ -161,10 +180,10 @@ describe('makePlan', () => {
     ['int32', DataType.int32],
     ['an unknown type', 999],
   ])('keeps a linear that computes in %s', (name, to) => {
-    const { plan: kept, quantized } = plan({}, calibration(), casting(to));
+    const { plan: kept, planned } = plan({}, calibration(), casting(to));
     expect(kept.rows.map(({ decision }) => decision)).toEqual(['keep', 'int8']);
     expect(kept.rows[0]?.reason).toBe(`${NOT_QUANTIZABLE} ${name}`);
-    expect(quantized.map(({ linear }) => linear.output)).toEqual(['b']);
+    expect(planned.map(({ linear }) => linear.output)).toEqual(['b']);
   });
 
   it.each<[Target, DataTypeName, ScaleType]>([
@@ -174,18 +193,18 @@ describe('makePlan', () => {
     ['ort-cpu', 'float32', 'float32'],
     ['ort-cpu', 'float16', 'float32'],
     ['ort-cpu', 'bfloat16', 'float32'],
-  ])('has for %s scales around a product in %s that are %s', (target, computeType, scaleType) => {
+  ])('has for %s scales around a product in %s that are %s', async (target, computeType, scaleType) => {
     const seen = calibration({ h: [-100, 300] });
-    const { plan: made, quantized } = plan({ target }, seen, casting(DataType[computeType]));
+    const { plan: made, quantized } = await fitted({ target }, seen, casting(DataType[computeType]));
     expect(made.rows.map(({ decision }) => decision)).toEqual(['int8', 'int8']);
     expect(quantized.map((each) => each.scaleType)).toEqual([scaleType, 'float32']);
     const bytes = 1 + 1 + (scaleType === 'float16' ? 2 : 4);
     expect(made.rows[0]).toMatchObject({ bytesBefore: 2, bytesAfter: bytes });
     const dtype = target === 'tensorrt' ? 'int8' : 'uint8';
-    expect(quantized[0]?.activation).toMatchObject(activationScale(dtype, -100, 300, scaleType));
+    expect(scaleOf(quantized[0])).toMatchObject(activationScale(dtype, -100, 300, scaleType));
   });
 
-  it('plans an input twice that products of two types read', () => {
+  it('plans an input twice that products of two types read', async () => {
     const made = graph({
       nodes: [
         node('MatMul', ['h', 'half'], 'a'),
@@ -194,12 +213,12 @@ describe('makePlan', () => {
       ],
       initializers: [half],
     });
-    const { quantized } = plan({}, calibration({ h: [-1 / 3, 1] }), made);
-    expect(quantized.map(({ activation }) => activation.scale)).toEqual([
+    const { quantized } = await fitted({}, calibration({ h: [-1 / 3, 1] }), made);
+    expect(quantized.map((each) => scaleOf(each)?.scale)).toEqual([
       activationScale('int8', -1 / 3, 1, 'float16').scale,
       activationScale('int8', -1 / 3, 1, 'float32').scale,
     ]);
-    expect(quantized[0]?.activation.scale).not.toBe(quantized[1]?.activation.scale);
+    expect(scaleOf(quantized[0])?.scale).not.toBe(scaleOf(quantized[1])?.scale);
   });
 
   it('computes the rest in FP16 for tensorrt, and stores it so for ort-cpu', () => {
@@ -210,11 +229,11 @@ describe('makePlan', () => {
     const computing = plan({ float: 'fp16' });
     expect(roles(computing.computed)).toEqual(roles(rest));
     expect(computing.halved.size).toBe(0);
-    expect(computing.quantized.map(({ scaleType }) => scaleType)).toEqual(FFN.map(() => 'float16'));
+    expect(computing.planned.map(({ scaleType }) => scaleType)).toEqual(FFN.map(() => 'float16'));
     const storing = plan({ float: 'fp16', target: 'ort-cpu' });
     expect(storing.computed).toEqual([]);
     expect([...storing.halved]).toEqual(rest.map(({ weight }) => weight.name));
-    expect(storing.quantized.map(({ scaleType }) => scaleType)).toEqual(FFN.map(() => 'float32'));
+    expect(storing.planned.map(({ scaleType }) => scaleType)).toEqual(FFN.map(() => 'float32'));
   });
 
   it('leaves in FP32, and lists, what was seen too large for FP16', () => {
@@ -226,7 +245,7 @@ describe('makePlan', () => {
         new OutputStatistics('blocks.1.ffn.0.out', Number.POSITIVE_INFINITY),
       ],
     };
-    const { plan: made, quantized, computed } = plan({ float: 'fp16' }, seen);
+    const { plan: made, planned, computed } = plan({ float: 'fp16' }, seen);
     expect(made.overflow).toEqual([
       { role: 'blocks.0.attn1.k', value: 'blocks.0.self_attn.k.out', magnitude: 17_000 },
       { role: 'blocks.0.ffn.down', value: 'g', magnitude: 17_000 },
@@ -234,7 +253,7 @@ describe('makePlan', () => {
     ]);
     expect(made.rows.find(({ role }) => role === 'blocks.0.attn1.k')?.decision).toBe('keep');
     expect(computed.map(({ role }) => role)).not.toContain('blocks.0.attn1.k');
-    expect(quantized.map(({ scaleType }) => scaleType)).toEqual(['float16', 'float32', 'float32']);
+    expect(planned.map(({ scaleType }) => scaleType)).toEqual(['float16', 'float32', 'float32']);
     expect(plan({}, seen).plan.overflow).toEqual([]);
     expect(plan({ float: 'fp16', target: 'ort-cpu' }, seen).plan.overflow).toEqual([]);
   });
@@ -270,7 +289,7 @@ describe('makePlan', () => {
     const made = makePlan(transformer, options, undefined);
     expect(int8(made)).toEqual(FFN);
     expect(made.plan.rows.every(({ activation }) => activation === null)).toBe(true);
-    expect(made.quantized).toEqual([]);
+    expect(made.planned.map(({ linear }) => linear.role)).toEqual(FFN);
   });
 
   it('refuses a calibration that did not see an activation', () => {

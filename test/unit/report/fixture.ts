@@ -10,6 +10,27 @@ const facts = {
   calibratedOn: null,
 };
 
+/** A drift of the text encoder and of the VAE's decoder. */
+export const COMPONENTS: NonNullable<Results['components']> = {
+  changed: [
+    {
+      component: 'text_encoder',
+      reference: { fingerprint: 'a'.repeat(64), bytes: 11_400_000_000 },
+      quantized: { fingerprint: 'b'.repeat(64), bytes: 8_300_000_000 },
+    },
+    {
+      component: 'vae_decoder',
+      reference: { fingerprint: 'c'.repeat(64), bytes: 2_220_000_000 },
+      quantized: { fingerprint: 'd'.repeat(64), bytes: 1_110_000_000 },
+    },
+  ],
+  embeddings: [{ prompt: 'a', sqnr: 45, cosine: 0.9999 }],
+  videos: [
+    { prompt: 'a|b', seed: 7, transformerPsnr: 50, vaePsnr: 72.5, pipelinePsnr: 49.25, pipelineSsim: 0.998 },
+    { prompt: 'c', seed: 8, transformerPsnr: 40, vaePsnr: null, pipelinePsnr: 39, pipelineSsim: 0.99 },
+  ],
+};
+
 /** Results with every kind of figure: numbers, infinities, NaN and none. */
 export function results(changes: Partial<Results> = {}): Results {
   return {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { judge } from '../../../src/gate/judge.js';
 import { markdownReport } from '../../../src/report/markdown.js';
-import { results } from './fixture.js';
+import { COMPONENTS, results } from './fixture.js';
 
 const passed = { passed: true, checks: [] };
 
@@ -54,6 +54,35 @@ describe('the Markdown report', () => {
     expect(report).toContain('| PSNR drop on re-noised clips (`psnr_drop`) | 0.13 dB | 4 |  |');
     expect(report).toContain('| FVD growth (`fvd_growth`) | - | 0 | no features |');
     expect(report).toContain('| free-running PSNR, mean (`psnr`) | Infinity dB | 2 |  |');
+  });
+
+  it('shows what each component drifts alone, and all together', () => {
+    const dB = (value: number) => ({ value, unit: 'dB', better: 'higher' as const, n: 2 });
+    const metrics = {
+      sqnr: dB(40),
+      sqnr_min: dB(34),
+      embedding_sqnr: dB(45),
+      embedding_sqnr_min: dB(43),
+      text_encoder_sqnr: dB(76),
+      text_encoder_sqnr_min: dB(62),
+      vae_decoder_psnr: dB(72.5),
+      vae_decoder_psnr_min: dB(72),
+      pipeline_sqnr: dB(39),
+      pipeline_sqnr_min: dB(33),
+      pipeline_psnr: dB(44.125),
+    };
+    const report = markdownReport(results({ metrics, components: COMPONENTS }), passed);
+    const rows = report.split('\n').filter((line) => /alone \||^\| all together/.test(line));
+    expect(rows.map(cells)).toEqual([
+      ['text encoder alone', '11.40 GB -> 8.30 GB', '45.00 dB, worst 43.00 dB', '76.00 dB, worst 62.00 dB', '-'],
+      ['transformer alone', '20.00 GB -> 5.00 GB', '-', '40.00 dB, worst 34.00 dB', '45.00 dB'],
+      ['VAE decoder alone', '2.22 GB -> 1.11 GB', '-', '-', '72.50 dB, worst 72.00 dB'],
+      ['all together', '', '-', '39.00 dB, worst 33.00 dB', '44.13 dB'],
+      ['prompt', 'seed', 'transformer alone', 'VAE decoder alone', 'all together', 'SSIM, all together'],
+    ]);
+    expect(report).toContain('| a\\|b | 7 | 50.00 dB | 72.50 dB | 49.25 dB | 0.9980 |');
+    expect(report).toContain('| c | 8 | 40.00 dB | - | 39.00 dB | 0.9900 |');
+    expect(markdownReport(results(), passed)).not.toContain('## Components');
   });
 
   it('averages the drop over clips of one sigma', () => {

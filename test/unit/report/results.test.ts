@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { type Results, readResults, resultsToJson } from '../../../src/report/results.js';
 import { expectRejection } from '../helpers/errors.js';
 import { temporaryFolder } from '../helpers/temporary.js';
-import { results } from './fixture.js';
+import { COMPONENTS, results } from './fixture.js';
 
 async function file(text: string): Promise<string> {
   const target = path.join(await temporaryFolder(), 'results.json');
@@ -18,6 +18,12 @@ const changed = (change: Record<string, unknown>): string =>
 describe('results', () => {
   it('come back from JSON as they were, infinities, NaN and missing figures included', async () => {
     expect(await readResults(await file(resultsToJson(results())))).toEqual(results());
+  });
+
+  it('come back with the drift of components, and without where there is none', async () => {
+    const drifted = results({ components: COMPONENTS });
+    expect(await readResults(await file(resultsToJson(drifted)))).toEqual(drifted);
+    expect(resultsToJson(results())).not.toContain('components');
   });
 
   it('are JSON that any reader takes, with a newline at the end', () => {
@@ -45,6 +51,7 @@ describe('results', () => {
     ['an unknown key', changed({ extra: 1 })],
     ['a figure in text', changed({ metrics: { psnr: { value: '12', unit: 'dB', better: null, n: 1 } } })],
     ['a branch that does not exist', changed({ steps: [{ ...results().steps[0], branch: 'other' }] })],
+    ['half a drift', changed({ components: { ...COMPONENTS, videos: [{ prompt: 'a' }] } })],
     ['half a video', changed({ videos: [{ prompt: 'a', seed: 1 }] })],
   ])('are refused where they are %s', async (_, text) => {
     await expectRejection(readResults(await file(text)), 'RESULTS_INVALID');

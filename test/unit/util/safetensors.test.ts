@@ -53,6 +53,16 @@ describe('safetensors', () => {
     expect({ ...read.metadata }).toEqual(metadata);
   });
 
+  it('are read in part where only some are wanted', async () => {
+    const file = await target();
+    await writeSafetensors(file, { tensors: new Map(TENSORS), metadata: { k: 'v' } });
+    const read = await readSafetensors(file, (name) => name.startsWith('f'));
+    const wanted = TENSORS.filter(([name]) => name.startsWith('f'));
+    expect(Object.fromEntries(read.tensors)).toEqual(Object.fromEntries(wanted));
+    expect({ ...read.metadata }).toEqual({ k: 'v' });
+    expect((await readSafetensors(file, () => false)).tensors.size).toBe(0);
+  });
+
   it('have the layout of the format: length, JSON, data without holes, every tensor aligned', async () => {
     const file = await target();
     await writeSafetensors(file, { tensors: new Map(TENSORS), metadata: { k: 'v' } });

@@ -6,6 +6,7 @@ import { asBytes, type DerivedForm, type MatrixFactor, Tensor } from '../../../.
 import { bfloat16ToFloat32, float32ToHalf, halfToFloat32 } from '../../../../src/numerics/half.js';
 import { quantizeWeight, weightScales } from '../../../../src/numerics/int8.js';
 import {
+  decodeFloats,
   derive,
   matrixOf,
   readFactors,
@@ -368,6 +369,18 @@ describe('derive', () => {
   it('takes no other type', () => {
     const source = Tensor.int64('w', [1], [1]);
     expect(() => derive(source, new Uint8Array(8), { as: 'float16' })).toThrow('int64 is not a float type');
+  });
+});
+
+describe('decodeFloats', () => {
+  it.each(STORED)('reads $dtype at any place in memory', ({ dtype, words, values }) => {
+    for (const offset of [0, 1, 2, 4, 8]) {
+      const memory = new Uint8Array(words.byteLength + 16).fill(0xff);
+      memory.set(asBytes(words), offset);
+      const bytes = memory.subarray(offset, offset + words.byteLength);
+      expect(decodeFloats(dtype, bytes, values.length)).toEqual(values);
+      expect(decodeFloats(dtype, bytes, 3)).toEqual(values.subarray(0, 3));
+    }
   });
 });
 

@@ -1,0 +1,264 @@
+import { FOLDS } from '../../calibrate/held.js';
+import { type ActivationStatistics, ChannelExtremes } from '../../calibrate/statistics.js';
+import { Histogram, type HistogramData } from '../../numerics/histogram.js';
+import { activationScale } from '../../numerics/int8.js';
+import { outputEnergy, outputError } from '../../numerics/output-error.js';
+import { smoothingFactors } from '../../numerics/smoothing.js';
+import { type ChosenRange, chooseRange, type ThresholdMethod } from '../../numerics/thresholds/index.js';
+import type { ScaleType } from '../../passes/linear-forms/form.js';
+import type { RangeMethod, Smoothing } from '../options.js';
+import type { WeightSample } from './weight-sample.js';
+
+/** Strengths of smoothing that `auto` tries beside none. */
+const ALPHAS = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+
+/**
+ * Multiples of the range that was seen which `auto` tries beside the searched thresholds. Below 1 clips; above 1 leaves room for what prompts bring
+ * that calibration did not see, which smoothed activations need: all their channels come near the end of the range.
+ */
+const HEADROOMS = [0.8, 0.9, 1, 1.1, 1.25, 1.5, 2];
+
+/** How the range of an activation is found. */
+interface RangeChoice {
+  readonly method: ThresholdMethod;
+  /** What the range that was seen is multiplied with; 1 where a threshold is searched. */
+  readonly headroom: number;
+}
+
+const AUTO_RANGES: readonly RangeChoice[] = [
+  ...HEADROOMS.map((headroom) => ({ method: 'minmax' as const, headroom })),
+  ...(['kl', 'percentile', 'mse'] as const).map((method) => ({ method, headroom: 1 })),
+];
+
+export interface FitOptions {
+  readonly method: RangeMethod;
+  readonly percentile: number;
+  readonly smooth: Smoothing;
+  /** Codes of the activation; null: one scale a token, which has no range. */
+  readonly dtype: 'int8' | 'uint8' | null;
+  readonly scaleType: ScaleType;
+  /** Ends of the range that are prescribed. */
+  readonly prescribed?: { readonly low?: number | undefined; readonly high?: number | undefined };
+}
+
+/** What is known of one activation and of the weights that read it. */
+export interface FitSource {
+  readonly statistics: ActivationStatistics;
+  /** Prompt to `[tokens, channels]`. */
+  readonly held: ReadonlyMap<number, Float32Array>;
+  readonly weights: WeightSample;
+}
+
+/** How an activation is quantized, and by what it was chosen. */
+export interface Fit {
+  /** Strength of smoothing, and what the activation is divided by; undefined: not smoothed. */
+  readonly smoothing: { readonly alpha: number; readonly factors: Float32Array } | undefined;
+  /** Of the smoothed activation; undefined where every token has its own. */
+  readonly range: FittedRange | undefined;
+}
+
+export interface FittedRange extends ChosenRange, RangeChoice {
+  /** Range that was seen. */
+  readonly min: number;
+  readonly max: number;
+}
+
+/** Whether a choice is to be made that needs kept tokens and weights. */
+export function needsTokens({ method, smooth, dtype }: Pick<FitOptions, 'method' | 'smooth' | 'dtype'>): boolean {
+  return smooth !== 'none' || (method === 'auto' && dtype !== null);
+}
+
+/**
+ * Chooses smoothing and range of one activation: of all combinations that the options leave open, the one with the least expected error of the
+ * linears' outputs, each fold of prompts judged by factors and ranges that the other folds gave. The winner is then made of all prompts.
+ *
+ * @param source its tokens and weights may be left out where {@link needsTokens} is false
+ */
+export function fitActivation(source: Pick<FitSource, 'statistics'> & Partial<FitSource>, options: FitOptions): Fit {
+  const { statistics } = source;
+  // What has no scale has no factors either; makePlan leaves such inputs out.
+  if (options.dtype === null && !statistics.total().finite) return { smoothing: undefined, range: undefined };
+  if (!needsTokens(options)) {
+    const total = statistics.total();
+    const choice = { method: options.method as ThresholdMethod, headroom: 1 };
+    const range = options.dtype && rangeOf(choice, total.histogram, total.range, options.dtype, options);
+    return { smoothing: undefined, range: range ?? undefined };
+  }
+  const { held, weights } = source as FitSource;
+  const folds = foldsOf(statistics, held);
+  const fitter = new Fitter(statistics.channels, weights, options);
+  const best = fitter.choose(folds);
+  const all = fitter.prepare(folds, best.alpha);
+  const smoothing = all.factors && { alpha: best.alpha as number, factors: all.factors };
+  const { dtype } = options;
+  if (dtype === null || best.range === null) return { smoothing, range: undefined };
+  // The histogram over all samples tells more than that over the kept tokens, but only of what was not divided.
+  const histogram = smoothing ? histogramOf(folds, smoothing.factors) : statistics.total().histogram;
+  return { smoothing, range: rangeOf(best.range, histogram, all.range, dtype, options) };
+}
+
+/** What one fold of prompts showed. */
+interface Fold {
+  readonly extremes: ChannelExtremes;
+  /** `[tokens, channels]`. */
+  readonly tokens: Float32Array;
+}
+
+/** Folds that have prompts. */
+function foldsOf(statistics: ActivationStatistics, held: ReadonlyMap<number, Float32Array>): Fold[] {
+  return Array.from({ length: FOLDS }, (_, fold): Fold => {
+    const prompts = [...held].filter(([prompt]) => prompt % FOLDS === fold).sort(([a], [b]) => a - b);
+    return {
+      extremes: statistics.folds[fold] as ChannelExtremes,
+      tokens: concatenated(prompts.map(([, tokens]) => tokens)),
+    };
+  }).filter(({ extremes }) => extremes.seen);
+}
+
+interface Candidate {
+  /** null: not smoothed. */
+  readonly alpha: number | null;
+  readonly range: RangeChoice | null;
+}
+
+/** Factors and ranges as some folds give them. */
+interface Prepared {
+  readonly factors: Float32Array | undefined;
+  readonly range: { readonly min: number; readonly max: number };
+  readonly weightNoise: number;
+  /** Of the kept tokens, smoothed. */
+  histogram(): HistogramData;
+}
+
+class Fitter {
+  readonly #channels: number;
+  readonly #weights: WeightSample;
+  readonly #options: FitOptions;
+  readonly #weightMax: Float32Array;
+  readonly #gain: Float64Array;
+
+  constructor(channels: number, weights: WeightSample, options: FitOptions) {
+    this.#channels = channels;
+    this.#weights = weights;
+    this.#options = options;
+    this.#weightMax = weights.channelMax;
+    this.#gain = weights.gain;
+  }
+
+  choose(folds: readonly Fold[]): Candidate {
+    const { method, smooth, dtype } = this.#options;
+    const alphas = smooth === 'auto' ? [null, ...ALPHAS] : [smooth === 'none' ? null : smooth];
+    const ranges =
+      dtype === null ? [null] : method === 'auto' ? AUTO_RANGES : [{ method, headroom: 1 } satisfies RangeChoice];
+    const candidates = alphas.flatMap((alpha) => ranges.map((range): Candidate => ({ alpha, range })));
+    if (candidates.length === 1) return candidates[0] as Candidate;
+    let best = candidates[0] as Candidate;
+    let least = Number.POSITIVE_INFINITY;
+    for (const alpha of alphas) {
+      const costs = this.#costs(folds, alpha, ranges);
+      ranges.forEach((range, i) => {
+        if ((costs[i] as number) >= least) return;
+        least = costs[i] as number;
+        best = { alpha, range };
+      });
+    }
+    return best;
+  }
+
+  /** @returns of each range, the relative errors of all folds together */
+  #costs(folds: readonly Fold[], alpha: number | null, ranges: readonly (RangeChoice | null)[]): number[] {
+    const { dtype, percentile, scaleType } = this.#options;
+    const costs = ranges.map(() => 0);
+    for (const fold of folds) {
+      if (fold.tokens.length === 0) continue;
+      // One fold alone has to judge itself.
+      const others = folds.length > 1 ? folds.filter((other) => other !== fold) : folds;
+      const prepared = this.prepare(others, alpha);
+      const { factors, weightNoise } = prepared;
+      const tokens = divided(fold.tokens, factors);
+      const energy = outputEnergy(fold.tokens, { gain: this.#gain });
+      if (energy === 0) continue;
+      ranges.forEach((choice, i) => {
+        const range = choice && dtype && chosenRange(choice, prepared.histogram, prepared.range, dtype, percentile);
+        const scale = range && dtype ? activationScale(dtype, range.low, range.high, scaleType) : undefined;
+        const error = outputError(tokens, factors, { gain: this.#gain, weightNoise }, scale);
+        costs[i] = (costs[i] as number) + error / energy;
+      });
+    }
+    return costs;
+  }
+
+  prepare(folds: readonly Fold[], alpha: number | null): Prepared {
+    const extremes = new ChannelExtremes(this.#channels);
+    for (const { extremes: of } of folds) extremes.widen(of.channelMin, of.channelMax);
+    const { channelMin, channelMax } = extremes;
+    const magnitudes = channelMax.map((max, k) => Math.max(max, -(channelMin[k] as number)));
+    const factors = alpha === null ? undefined : smoothingFactors(magnitudes, this.#weightMax, alpha);
+    const smoothed = new ChannelExtremes(this.#channels);
+    smoothed.widen(divided(channelMin, factors), divided(channelMax, factors));
+    let histogram: HistogramData | undefined;
+    return {
+      factors,
+      range: smoothed.range,
+      weightNoise: this.#weights.weightNoise(factors),
+      histogram: () => {
+        histogram ??= histogramOf(folds, factors).toJSON();
+        return histogram;
+      },
+    };
+  }
+}
+
+function histogramOf(folds: readonly Fold[], factors: Float32Array | undefined): Histogram {
+  const histogram = new Histogram();
+  for (const { tokens } of folds) histogram.add(divided(tokens, factors));
+  return histogram;
+}
+
+/** @param histogram asked for where the range depends on it */
+function chosenRange(
+  { method, headroom }: RangeChoice,
+  histogram: () => HistogramData,
+  range: { readonly min: number; readonly max: number },
+  dtype: 'int8' | 'uint8',
+  percentile: number,
+): ChosenRange {
+  if (method !== 'minmax') return chooseRange(histogram(), range, dtype, { method, percentile });
+  return { low: range.min * headroom, high: range.max * headroom, clippedShare: 0, candidates: 1 };
+}
+
+function rangeOf(
+  choice: RangeChoice,
+  histogram: Histogram,
+  range: { readonly min: number; readonly max: number },
+  dtype: 'int8' | 'uint8',
+  { percentile, prescribed }: Pick<FitOptions, 'percentile' | 'prescribed'>,
+): FittedRange {
+  const chosen = chosenRange(choice, () => histogram.toJSON(), range, dtype, percentile);
+  const [low, high] = [prescribed?.low ?? chosen.low, prescribed?.high ?? chosen.high];
+  const searched = low === chosen.low && high === chosen.high && choice.method !== 'minmax';
+  const clippedShare = searched ? chosen.clippedShare : histogram.shareOutside(low, high);
+  return { ...chosen, low, high, clippedShare, ...choice, ...range };
+}
+
+/** `[rows, channels]` over `[channels]`. */
+function divided(values: Float32Array, factors: Float32Array | undefined): Float32Array {
+  if (!factors) return values;
+  const channels = factors.length;
+  const inverse = Float64Array.from(factors, (factor) => 1 / factor);
+  const result = new Float32Array(values.length);
+  for (let start = 0; start < values.length; start += channels) {
+    for (let k = 0; k < channels; k++) result[start + k] = (values[start + k] as number) * (inverse[k] as number);
+  }
+  return result;
+}
+
+function concatenated(parts: readonly Float32Array[]): Float32Array {
+  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}

@@ -1,0 +1,112 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import { fromSystemError, printable, WanqError } from '../errors.js';
+import { type Metric, resultsSchema } from '../report/results.js';
+import { exists, writeAtomic } from '../util/files.js';
+import { readJson } from '../util/json.js';
+import { sha256 } from './subject.js';
+
+/** Version of the file's layout. */
+const EVALUATIONS_SCHEMA = 1;
+
+const schema = z.strictObject({
+  schema: z.literal(EVALUATIONS_SCHEMA),
+  /** What was measured on what: model, plan that linears are given back of, and settings of the evaluation. */
+  identity: z.string(),
+  plans: z.array(z.strictObject({ givenBack: z.array(z.string()), metrics: resultsSchema.shape.metrics })),
+});
+
+/** Everything that a plan's metrics depend on beside the linears that are given back. */
+export interface EvaluationSettings {
+  readonly model: string;
+  readonly plan: string;
+  readonly calibration: string | null;
+  readonly prompts: readonly string[];
+  readonly negativePrompt: string;
+  readonly seedsPerPrompt: number;
+  readonly seed: number;
+  readonly steps: number;
+  readonly guidance: number;
+  readonly sigmas: readonly number[];
+  readonly inspected: number;
+  readonly shape: readonly number[];
+  readonly device: string;
+  readonly deviceReference: string | null;
+  /** SHA-256 of the clips file and of the feature network's folder. */
+  readonly clips: string | null;
+  readonly features: string | null;
+}
+
+/** Metrics of plans that were evaluated, kept in a file: what is there is not measured again. */
+export class Evaluations {
+  readonly #file: string;
+  readonly #identity: string;
+  readonly #plans: Map<string, Readonly<Record<string, Metric>>>;
+
+  private constructor(file: string, identity: string, plans: Map<string, Readonly<Record<string, Metric>>>) {
+    this.#file = file;
+    this.#identity = identity;
+    this.#plans = plans;
+  }
+
+  /**
+   * @param folder where the files of all settings lie side by side
+   * @throws WanqError CACHE_INVALID
+   */
+  static async open(folder: string, settings: EvaluationSettings): Promise<Evaluations> {
+    const identity = sha256(JSON.stringify(settings));
+    const file = path.join(folder, `evaluations-${identity.slice(0, 12)}.json`);
+    if (!(await exists(file))) return new Evaluations(file, identity, new Map());
+    const found = await readJson(file, schema as z.ZodType<z.output<typeof schema>>, 'CACHE_INVALID');
+    if (found.identity !== identity) {
+      throw new WanqError('CACHE_INVALID', `${printable(file)} holds evaluations with other settings`, {
+        hint: 'remove it',
+      });
+    }
+    return new Evaluations(file, identity, new Map(found.plans.map((plan) => [keyOf(plan.givenBack), plan.metrics])));
+  }
+
+  /** @param givenBack names of linears, in the order of the plan */
+  get(givenBack: readonly string[]): Readonly<Record<string, Metric>> | undefined {
+    return this.#plans.get(keyOf(givenBack));
+  }
+
+  async set(givenBack: readonly string[], metrics: Readonly<Record<string, Metric>>): Promise<void> {
+    this.#plans.set(keyOf(givenBack), metrics);
+    const plans = [...this.#plans].map(([key, of]) => ({ givenBack: JSON.parse(key) as string[], metrics: of }));
+    const value = { schema: EVALUATIONS_SCHEMA, identity: this.#identity, plans };
+    await writeAtomic(this.#file, `${JSON.stringify(value, figureText, 2)}\n`);
+  }
+}
+
+/** JSON has no infinities. */
+export function figureText(_: string, value: unknown): unknown {
+  return typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
+}
+
+function keyOf(givenBack: readonly string[]): string {
+  return JSON.stringify(givenBack);
+}
+
+/** SHA-256 of a file, or of all files directly in a folder. @throws WanqError NOT_FOUND, NOT_READABLE */
+export async function contentHash(target: string): Promise<string> {
+  const hash = createHash('sha256');
+  try {
+    const names = await readdir(target).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOTDIR') return undefined;
+      throw error;
+    });
+    for (const name of names?.sort() ?? [undefined]) {
+      if (name !== undefined) hash.update(`${name}\0`);
+      for await (const chunk of createReadStream(name === undefined ? target : path.join(target, name))) {
+        hash.update(chunk as Uint8Array);
+      }
+    }
+  } catch (error) {
+    throw fromSystemError(error, target);
+  }
+  return hash.digest('hex');
+}
