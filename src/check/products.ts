@@ -151,15 +151,17 @@ export function findQuantizedProducts(checked: CheckedGraph): QuantizedProduct[]
   });
 }
 
-/** Finds QuantizeLinears that no product of `products` reads from. */
+/** Finds QuantizeLinears that belong to no product of `products`: that none reads from, and that do not quantize the result of one. */
 export function findStrayPairs(checked: CheckedGraph, products: readonly QuantizedProduct[]): StrayPair[] {
   const { graph, index } = checked;
   const known = new Set(products.flatMap(({ activation, weight }) => [activation?.quantizer, weight?.quantizer]));
+  const results = new Set(products.flatMap(({ node }) => node.outputs));
   for (const { node, form } of products) {
     if (form === 'integer') for (const name of node.inputs) known.add(makerOfCodes(name, index));
   }
   return graph.nodes.flatMap((node): StrayPair[] => {
     if (!node.isOnnx || node.opType !== 'QuantizeLinear' || known.has(node)) return [];
+    if (results.has(node.inputs[0] ?? '')) return [];
     const dequantizes = checked.readers(node.outputs[0] ?? '').filter(({ opType }) => opType === 'DequantizeLinear');
     const readers = dequantizes.flatMap(({ outputs }) => checked.readers(outputs[0] ?? ''));
     return [{ node, readers: [...new Set(readers.map(({ operator }) => operator))] }];

@@ -23,14 +23,10 @@ function reportText(report: CheckReport, all: boolean): string {
     ...(weights > 0 ? [`${weights} keep their weight alone in INT8`] : []),
     ...(float > 0 ? [`${float} stay products of floats`] : []),
   ];
-  const stray = others.map(({ node, readers }) => {
-    const read = readers.length > 0 ? `, and is read by ${printable(readers.join(', '))}` : '';
-    return `${printable(node)} quantizes the input of no product${read}`;
-  });
   return [
     ...(all ? [productTable(products)] : []),
     ...why(products),
-    ...stray,
+    ...strayPairs(others),
     `${printable(file)} on ${target}: ${counts.join(', ')}`,
   ].join('\n');
 }
@@ -47,7 +43,7 @@ function productTable(products: readonly CheckedProduct[]): string {
   );
 }
 
-/** Products that are named for one reason. */
+/** Nodes that are named in one line. */
 const NAMED = 6;
 
 /** One line for every reason, with the products that it keeps in floats. */
@@ -58,8 +54,23 @@ function why(products: readonly CheckedProduct[]): string[] {
       byReason.set(reason, [...(byReason.get(reason) ?? []), role === UNKNOWN_ROLE ? printable(node, 48) : role]);
     }
   }
-  return [...byReason].map(([reason, names]) => {
-    const rest = names.length > NAMED ? ` and ${names.length - NAMED} more` : '';
-    return `${reason}: ${printable(names.slice(0, NAMED).join(', '))}${rest}`;
+  return [...byReason].map(([reason, names]) => `${reason}: ${named(names)}`);
+}
+
+/** One line for all pairs that the same operators read. */
+function strayPairs(others: CheckReport['others']): string[] {
+  const byReaders = new Map<string, string[]>();
+  for (const { node, readers } of others) {
+    const key = readers.join(', ');
+    byReaders.set(key, [...(byReaders.get(key) ?? []), printable(node, 48)]);
+  }
+  return [...byReaders].map(([readers, nodes]) => {
+    const read = readers === '' ? '' : `, read by ${printable(readers)}`;
+    return `quantized for no product${read}: ${named(nodes)}`;
   });
+}
+
+function named(names: readonly string[]): string {
+  const rest = names.length > NAMED ? ` and ${names.length - NAMED} more` : '';
+  return `${printable(names.slice(0, NAMED).join(', '))}${rest}`;
 }

@@ -66,12 +66,20 @@ describe('checkModel', () => {
 
   it('lists pairs that belong to no product', async () => {
     const model = quantizedModel(
-      [...pair(), weight(), matmul(), ...pair('y', 'r'), node('Relu', ['rd'], 'z')],
+      [
+        ...pair(),
+        weight(),
+        matmul(),
+        ...pair('y', 'result'),
+        node('Relu', ['resultd'], 'z'),
+        ...pair('z', 'r'),
+        node('Neg', ['rd'], 'last'),
+      ],
       parameters(),
-      { outputs: ['z'] },
+      { outputs: ['last'] },
     );
     const { others } = await checkModel(asLoaded(model), 'ort-cpu');
-    expect(others).toEqual([{ node: 'rq', readers: ['Relu'] }]);
+    expect(others).toEqual([{ node: 'rq', readers: ['Neg'] }]);
   });
 
   it('does not take what makes the codes of a MatMulInteger for such a pair', async () => {
