@@ -60,6 +60,7 @@ type Base = Omit<SearchOptions, 'rules' | 'cache' | 'output' | 'prompts' | 'feat
 
 const work = await mkdtemp(path.join(tmpdir(), 'wanq-bench-search-'));
 const rows: Row[] = [];
+const predictions: string[] = [];
 try {
   const twin = path.join(work, 'twin');
   await writeOutlierTwin(path.join(micro, 'pipeline'), twin, { link: true });
@@ -100,14 +101,14 @@ try {
     const limit = Number(((whole.trials[0]?.metrics.sqnr?.value as number) + gain).toFixed(2));
     const rules = [...DEFAULT_RULES.filter(({ metric }) => metric === 'psnr_drop'), { ...rule, limit }];
     const strict = { ...few, rules };
-    await searched(name, `sqnr >= ${limit}`, strict);
+    predictions.push(predicted(name, await searched(name, `sqnr >= ${limit}`, strict)));
     await bruteForce(name, limit, strict);
   }
   await report('search', {
     title: 'Smallest plan that passes',
     command: ['npx tsx bench/search.ts', ...process.argv.slice(2)].join(' '),
     rows,
-    notes: ['Bytes of all weights; plans are of scheme blocks, 8 steps, guidance scale 3.'],
+    notes: ['Bytes of all weights; plans are of scheme blocks, 8 steps, guidance scale 3.', ...predictions],
   });
 } finally {
   await rm(work, { recursive: true, force: true });
@@ -130,6 +131,22 @@ async function searched(
   if (gate !== 'none')
     add(name, gate, 'search', chosen?.bytes, chosen?.givenBack, chosen?.metrics.sqnr?.value, trials.length, seconds);
   return summary;
+}
+
+/** How well predictions did over the plans of a search. */
+function predicted(name: string, { trials }: SearchSummary): string {
+  const pairs = trials.map(({ predictedSqnr, metrics }) => [predictedSqnr, metrics.sqnr?.value as number] as const);
+  const centred = ([0, 1] as const).map((side) => {
+    const middle = mean(pairs.map((pair) => pair[side]));
+    return pairs.map((pair) => pair[side] - middle);
+  }) as [number[], number[]];
+  const product = (a: number[], b: number[]): number => a.reduce((sum, x, i) => sum + x * (b[i] as number), 0);
+  const [x, y] = centred;
+  const correlation = product(x, y) / Math.sqrt(product(x, x) * product(y, y));
+  const off = pairs.map(([expected, measured]) => measured - expected);
+  const spread = Math.sqrt(mean(off.map((each) => (each - mean(off)) ** 2)));
+  const figures = `correlation ${correlation.toFixed(4)}, measured minus predicted ${mean(off).toFixed(2)} dB on average, spread ${spread.toFixed(2)} dB`;
+  return `${name}: predicted and measured SQNR of ${pairs.length} plans: ${figures}.`;
 }
 
 function add(

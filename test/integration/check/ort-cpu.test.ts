@@ -154,6 +154,31 @@ const GRAPHS: Record<string, [model: Model, kernel: string | null, reason?: RegE
     null,
     /Reshape between the DequantizeLinear of its weight/,
   ],
+  'a weight that is squeezed': [
+    quantizedModel(
+      [...pair(), weight('a', 2), node('Squeeze', ['a', 'zero'], 'wd'), matmul()],
+      parameters({}, storedWeight([1, IN, OUT]), Tensor.int64('zero', [1], [0])),
+    ),
+    null,
+    /Squeeze between the DequantizeLinear of its weight/,
+  ],
+  'a weight with scales for blocks': [
+    quantizedModel(
+      [
+        ...pair(),
+        node('DequantizeLinear', ['wq', 'ws', 'wz'], 'wd', [int('axis', 0), int('block_size', 16)]),
+        matmul(),
+      ],
+      parameters(
+        {},
+        Tensor.float32('ws', [IN / 16, OUT], filled((IN / 16) * OUT, 0.01)),
+        codes('wz', [IN / 16, OUT], filled((IN / 16) * OUT, 0), 'int8'),
+      ),
+      { opset: 21 },
+    ),
+    null,
+    /scales for blocks/,
+  ],
   'a weight with scales of FP16, cast': [
     quantizedModel(
       [...pair(), weight('a'), node('Cast', ['a'], 'wd', [int('to', 1)]), matmul()],
@@ -203,12 +228,35 @@ const GRAPHS: Record<string, [model: Model, kernel: string | null, reason?: RegE
         node('Unsqueeze', ['d', 'zero'], 'a'),
         node('Squeeze', ['a', 'zero'], 'b'),
         node('Reshape', ['b', 'shape'], 'c'),
+        node('Slice', ['c', 'zero', 'four', 'zero'], 'e'),
         weight(),
-        matmul('c'),
+        matmul('e'),
       ],
-      parameters({}, Tensor.int64('zero', [1], [0]), Tensor.int64('shape', [2], [-1, IN])),
+      parameters(
+        {},
+        Tensor.int64('zero', [1], [0]),
+        Tensor.int64('four', [1], [4]),
+        Tensor.int64('shape', [2], [-1, IN]),
+      ),
     ),
     'MatMulIntegerToFloat',
+  ],
+  'an activation that is transposed': [
+    quantizedModel(
+      [
+        ...pair(),
+        node('Transpose', ['d'], 'a', [{ name: 'perm', type: 'ints', value: [1, 0, 2] }]),
+        weight(),
+        matmul('a'),
+      ],
+      parameters(),
+    ),
+    'MatMulIntegerToFloat',
+  ],
+  'an activation that is added to': [
+    quantizedModel([...pair(), node('Add', ['d', 'two'], 'a'), weight(), matmul('a')], parameters({}, TWO)),
+    null,
+    /Add between the DequantizeLinear of its activation/,
   ],
   'an activation that is multiplied': [
     quantizedModel([...pair(), node('Mul', ['d', 'two'], 'a'), weight(), matmul('a')], parameters({}, TWO)),
