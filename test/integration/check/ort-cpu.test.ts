@@ -162,23 +162,6 @@ const GRAPHS: Record<string, [model: Model, kernel: string | null, reason?: RegE
     null,
     /Squeeze between the DequantizeLinear of its weight/,
   ],
-  'a weight with scales for blocks': [
-    quantizedModel(
-      [
-        ...pair(),
-        node('DequantizeLinear', ['wq', 'ws', 'wz'], 'wd', [int('axis', 0), int('block_size', 16)]),
-        matmul(),
-      ],
-      parameters(
-        {},
-        Tensor.float32('ws', [IN / 16, OUT], filled((IN / 16) * OUT, 0.01)),
-        codes('wz', [IN / 16, OUT], filled((IN / 16) * OUT, 0), 'int8'),
-      ),
-      { opset: 21 },
-    ),
-    null,
-    /scales for blocks/,
-  ],
   'a weight with scales of FP16, cast': [
     quantizedModel(
       [...pair(), weight('a'), node('Cast', ['a'], 'wd', [int('to', 1)]), matmul()],
