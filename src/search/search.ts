@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { findProducts } from '../analyze/leftovers.js';
+import { readClips } from '../evaluate/clips.js';
 import type { EvaluateOptions } from '../evaluate/options.js';
 import { SharedReference } from '../evaluate/shared-reference.js';
 import type { Rule } from '../gate/rules.js';
@@ -78,7 +79,7 @@ export async function search(options: SearchOptions): Promise<SearchSummary> {
     const textTokens = (await TextEncoder.open(subject.folder)).length;
     // Before switches are put on them.
     const { linears } = findProducts(subject.loaded.model.graph);
-    options.onPlan?.(searchPlan(subject, options));
+    options.onPlan?.(await searchPlan(subject, options));
     const evaluations = await openEvaluations(subject, shape, options);
     const sensitivity = await sensitivityOf(subject, options);
     const trials = new Trials(subject, options, {
@@ -105,15 +106,16 @@ export async function search(options: SearchOptions): Promise<SearchSummary> {
   }
 }
 
-function searchPlan({ candidates }: Subject, options: SearchOptions): SearchPlan {
+async function searchPlan({ candidates }: Subject, options: SearchOptions): Promise<SearchPlan> {
   const { prompts, seedsPerPrompt, inspected, steps, guidance, sigmas, evaluations } = options;
   const takes = prompts.length * seedsPerPrompt;
   const looked = Math.min(inspected, takes);
+  const clips = options.clips === undefined ? looked : (await readClips(options.clips)).length;
   return {
     linears: candidates.length,
     evaluations,
-    forwards: (takes + looked) * steps * branchesAt(guidance).length + looked * sigmas.length,
-    videos: takes + looked * sigmas.length,
+    forwards: (takes + looked) * steps * branchesAt(guidance).length + clips * sigmas.length,
+    videos: takes + clips * sigmas.length,
   };
 }
 

@@ -1,0 +1,72 @@
+import path from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { evaluate } from '../../../src/evaluate/evaluate.js';
+import { SharedReference } from '../../../src/evaluate/shared-reference.js';
+import { quantize } from '../../../src/quantize/quantize.js';
+import type { Scheme } from '../../../src/quantize/scheme.js';
+import type { Results } from '../../../src/report/results.js';
+import { PROMPTS } from '../../helpers/cli.js';
+import { MICRO_PIPELINE } from '../../helpers/fixtures.js';
+import { temporaryFolder } from '../support/environment.js';
+
+const folder = temporaryFolder();
+
+/** Metrics that the same models give whenever they are measured. */
+function quality({ metrics }: Results): Record<string, number | null> {
+  const names = ['sqnr', 'sqnr_min', 'psnr_drop', 'psnr', 'ssim', 'size_ratio'];
+  return Object.fromEntries(names.map((name) => [name, metrics[name]?.value ?? null]));
+}
+
+/** @returns the results and how many forwards each stage made */
+async function measure(
+  quantized: string,
+  shared?: SharedReference,
+): Promise<{ results: Results; stages: Record<string, number> }> {
+  const stages: Record<string, number> = {};
+  const results = await evaluate({
+    ...{ reference: MICRO_PIPELINE, quantized, prompts: PROMPTS.slice(0, 1), negativePrompt: '', seedsPerPrompt: 1 },
+    ...{ seed: 1000, steps: 2, guidance: 1, sigmas: [0.5], inspected: 1, noiseFloor: 'none', device: 'cpu', shared },
+    onProgress: ({ stage, done }) => {
+      stages[stage] = done;
+    },
+  });
+  return { results, stages };
+}
+
+beforeAll(async () => {
+  for (const scheme of ['ffn', 'blocks'] satisfies Scheme[]) {
+    await quantize({
+      ...{ pipeline: MICRO_PIPELINE, scheme, target: 'webgpu', method: 'minmax', percentile: 99.99, keep: [] },
+      ...{ output: path.join(folder, scheme), link: true, verify: 'load' },
+    });
+  }
+}, 60_000);
+
+describe('evaluations that share their reference', () => {
+  it('measure what each measures alone, and run the reference once', async () => {
+    const shared = await SharedReference.open();
+    try {
+      for (const [i, scheme] of ['ffn', 'blocks'].entries()) {
+        const alone = await measure(path.join(folder, scheme));
+        const together = await measure(path.join(folder, scheme), shared);
+        expect(quality(together.results)).toEqual(quality(alone.results));
+        expect(alone.stages['reference model']).toBe(3);
+        expect(together.stages['reference model']).toBe(i === 0 ? 3 : 0);
+        expect(together.stages['quantized model']).toBe(5);
+      }
+    } finally {
+      await shared.close();
+    }
+  }, 120_000);
+
+  it('make again what failed', async () => {
+    const shared = await SharedReference.open();
+    try {
+      await expect(shared.once('it', () => Promise.reject(new Error('first')))).rejects.toThrow('first');
+      expect(await shared.once('it', async () => 2)).toBe(2);
+      expect(await shared.once('it', async () => 3)).toBe(2);
+    } finally {
+      await shared.close();
+    }
+  });
+});
