@@ -18,6 +18,7 @@ const EXIT_BY_CODE = {
   PROMPTS_EMPTY: ExitCode.usage,
   PATTERN_UNMATCHED: ExitCode.usage,
   PLAN_INVALID: ExitCode.usage,
+  WEIGHTS_INVALID: ExitCode.usage,
   OUTPUT_EXISTS: ExitCode.usage,
   RULES_INVALID: ExitCode.usage,
   RESULTS_INVALID: ExitCode.usage,

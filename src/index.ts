@@ -12,6 +12,7 @@ export { type CheckedProduct, type CheckReport, checkTarget } from './check/chec
 export { type ErrorCode, ExitCode, WanqError } from './errors.js';
 export { evaluate } from './evaluate/evaluate.js';
 export { type EvaluateOptions, type EvaluationProgress, NOISE_FLOORS, type NoiseFloor } from './evaluate/options.js';
+export { SharedReference } from './evaluate/shared-reference.js';
 export { type Check, judge, type Verdict } from './gate/judge.js';
 export { DEFAULT_RULES, type Rule, readRules } from './gate/rules.js';
 export { type ImportOptions, type ImportSummary, importCheckpoint } from './import/import.js';
@@ -36,6 +37,10 @@ export { PRECISIONS, type Precision } from './quantize/precision.js';
 export { planPipeline, type QuantizeOptions, type QuantizeSummary, quantize } from './quantize/quantize.js';
 export { SCHEMES, type Scheme } from './quantize/scheme.js';
 export { TARGETS, type Target } from './quantize/target.js';
+export type { Judged, MeasuredAlike } from './remedy/evaluation.js';
+export type { FailingModel } from './remedy/failing.js';
+export { assertRemediable, type RemedyOptions, type RemedySummary, remedy } from './remedy/ladder.js';
+export type { Advice, AdvisedRung } from './report/ladder.js';
 export { markdownReport } from './report/markdown.js';
 export { type Metric, type Results, readResults, resultsToJson } from './report/results.js';
 export { type SearchOptions, type SearchSummary, search } from './search/search.js';

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { calibrate } from '../../src/calibrate/calibrate.js';
 import { evaluate } from '../../src/evaluate/evaluate.js';
+import type { SharedReference } from '../../src/evaluate/shared-reference.js';
 import { readPrompts } from '../../src/pipeline/prompts.js';
 import { type QuantizeOptions, type QuantizeSummary, quantize } from '../../src/quantize/quantize.js';
 import type { Results } from '../../src/report/results.js';
@@ -32,7 +33,12 @@ export function quantizeMicro(choice: Choice): Promise<QuantizeSummary> {
 }
 
 /** Evaluates on prompts and seeds that no calibration saw. */
-export async function evaluateMicro(quantized: string, reference = MICRO_PIPELINE, clips = true): Promise<Results> {
+export async function evaluateMicro(
+  quantized: string,
+  reference = MICRO_PIPELINE,
+  clips = true,
+  shared?: SharedReference,
+): Promise<Results> {
   return evaluate({
     ...SAMPLING,
     reference,
@@ -44,6 +50,7 @@ export async function evaluateMicro(quantized: string, reference = MICRO_PIPELIN
     clips: clips ? path.join(MICRO, 'clips.safetensors') : undefined,
     inspected: 4,
     noiseFloor: 'none',
+    shared,
   });
 }
 

@@ -6,6 +6,8 @@ export interface Invocation {
   readonly positional: readonly string[];
   /** Options by camel-cased name, as the command declared them; each command casts them to what it declared. */
   readonly flags: Readonly<Record<string, unknown>>;
+  /** Names of the options that do not have their default. */
+  readonly given: ReadonlySet<string>;
 }
 
 /** What a command does. Returns an exit code if it is not 0. */

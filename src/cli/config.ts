@@ -26,15 +26,33 @@ export async function applyConfig(command: Command, cwd: string): Promise<void> 
     if (!option) {
       return refuse(`${command.name()} has no option ${key}`, `\`wanq ${command.name()} --help\` lists them`);
     }
+    const usual = option.defaultValue;
     try {
       const parsed = parseValue(option, raw);
       // Values of a variadic option are added to what is there, except to its default.
       if (option.variadic) option.default(parsed);
       command.setOptionValueWithSource(option.attributeName(), parsed, 'config');
+      yields(command, option, usual);
     } catch (cause) {
       refuse(`${command.name()}.${key}: ${(cause as Error).message}`, 'write it as the flag takes it');
     }
   }
+}
+
+/** Has an option of the file give way to one of the command line that it conflicts with. */
+function yields(command: Command, option: Option, usual: unknown): void {
+  const name = option.attributeName();
+  for (const other of command.options) {
+    if (!conflictsOf(option).includes(other.attributeName()) && !conflictsOf(other).includes(name)) continue;
+    command.on(`option:${other.name()}`, () => {
+      if (command.getOptionValueSource(name) === 'config') command.setOptionValueWithSource(name, usual, 'default');
+    });
+  }
+}
+
+/** Names of the options that an option excludes, which commander's types leave out. */
+function conflictsOf(option: Option): readonly string[] {
+  return (option as Option & { readonly conflictsWith: readonly string[] }).conflictsWith;
 }
 
 function refuse(what: string, hint: string): never {

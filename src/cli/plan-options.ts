@@ -1,7 +1,8 @@
 import { Option } from 'commander';
-import { ACTIVATIONS, FLOAT_STORAGES, RANGE_METHODS, type Smoothing } from '../quantize/options.js';
+import { ACTIVATIONS, type Activations, FLOAT_STORAGES, RANGE_METHODS, type Smoothing } from '../quantize/options.js';
 import { SCHEMES, type Scheme } from '../quantize/scheme.js';
-import { TARGETS } from '../quantize/target.js';
+import { int8Precision, TARGETS, type Target } from '../quantize/target.js';
+import type { Context } from './context.js';
 import { number } from './options.js';
 
 /** Options of all commands that make a plan: which linears become INT8, and how. */
@@ -51,6 +52,29 @@ export function planOptions(defaults: { scheme: Scheme }): Option[] {
       'float',
     ]),
   ];
+}
+
+interface SmoothingFlags {
+  readonly calibration?: string | undefined;
+  readonly plan?: string | undefined;
+  readonly target: Target;
+  readonly activations?: Activations | undefined;
+  readonly smooth?: Smoothing | undefined;
+}
+
+/**
+ * The smoothing of what needs no calibration otherwise: where none is given, the default gives way, and that is said.
+ * @throws WanqError USAGE where the target does not take the activations
+ */
+export function smoothingOf(
+  context: Context,
+  { calibration, plan, target, activations, smooth }: SmoothingFlags,
+  given: ReadonlySet<string>,
+): Smoothing | undefined {
+  const chosen = calibration !== undefined || plan !== undefined || given.has('smooth');
+  if (chosen || int8Precision(target, activations) !== 'int8-dynamic') return smooth;
+  context.say('nothing is smoothed: --smooth needs --calibration');
+  return 'none';
 }
 
 function smoothing(text: string): Smoothing {

@@ -66,7 +66,9 @@ export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number
       const { quiet = false, verbose = false, json = false } = program.opts<GlobalFlags>();
       const context = createContext(io, signal, { quiet, verbose, json });
       const { run } = await load();
-      outcome.code = (await run(context, { positional: command.args, flags: command.opts() })) ?? 0;
+      const flags = command.opts();
+      const given = new Set(Object.keys(flags).filter((name) => command.getOptionValueSource(name) !== 'default'));
+      outcome.code = (await run(context, { positional: command.args, flags, given })) ?? 0;
     });
     program.addCommand(command);
   }

@@ -180,7 +180,8 @@ class Evaluation {
           return { finished, latentClips, encoderErrors: errors, renoised: await renoise(runs, latentClips) };
         },
       );
-    const reference = await (ownEmbeddings ? runReference() : this.#once('reference', runReference));
+    const encoder = changed.find(({ component }) => component === 'text_encoder')?.quantized.fingerprint ?? 'its own';
+    const reference = await this.#once(`reference, text encoder ${encoder}`, runReference);
 
     const forwards = (this.#takes.length + looked.length) * perChain + clipCount * sigmas.length;
     this.#begin('quantized model', forwards + 2 * perEncoder);
@@ -201,7 +202,8 @@ class Evaluation {
         };
       },
     );
-    const floor = await this.#noiseFloor(looked, context, perChain);
+    const { noiseFloor } = this.#options;
+    const floor = await this.#once(`noise floor ${noiseFloor}`, () => this.#noiseFloor(looked, context, perChain));
 
     const kept = new KeptVideos(this.#scratch, this.#shape.video, changed.length > 0 ? looked.length : 0);
     const decoded = await this.#compare(
@@ -294,7 +296,7 @@ class Evaluation {
       const network = this.#features && (await FeatureNetwork.open(this.#features, host, session));
       const decode = (latents: Float32Array): Promise<Video> => decoder.decode(latents, this.#shape.latents);
       const { shared } = this.#options;
-      shared?.keepVideos([...made.reference.finished, ...made.reference.renoised.flat()]);
+      shared?.keepVideos([...made.reference.finished, ...made.reference.renoised.flat(), ...made.floor]);
       return compareVideos(made, {
         ...this.#options,
         takes: this.#takes,

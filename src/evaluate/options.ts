@@ -32,7 +32,7 @@ export interface EvaluateOptions extends VideoSize {
   readonly noiseFloor: NoiseFloor;
   readonly device: string;
   readonly deviceReference?: string | undefined;
-  /** Of evaluations that differ in `quantized` alone, and have no noise floor. */
+  /** Of evaluations that differ in `quantized` and `noiseFloor` alone. */
   readonly shared?: SharedReference | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EvaluationProgress) => void) | undefined;

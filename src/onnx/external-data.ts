@@ -3,7 +3,7 @@ import { type FileHandle, open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { fromSystemError, printable, WanqError } from '../errors.js';
 import type { Tensor } from '../ir/tensor.js';
-import { fillFully, readFully } from '../util/files.js';
+import { fillFully, openRegular, readFully } from '../util/files.js';
 
 /**
  * Reads external tensor data under the path policy of wanq: relative locations inside the model's folder only, regular files only,
@@ -42,6 +42,17 @@ export class ExternalData {
       );
     }
     return { handle, offset, length };
+  }
+
+  /**
+   * Makes a further file readable, wherever it lies: one that the user named, not the model.
+   * @returns the location to read it by, which no model can name
+   * @throws WanqError NOT_FOUND, NOT_READABLE
+   */
+  async mount(file: string): Promise<string> {
+    const location = `\0${this.#files.size}`;
+    this.#files.set(location, Promise.resolve(await openRegular(file)));
+    return location;
   }
 
   /** @returns size in bytes of a data file, checked as for reading */

@@ -18,6 +18,8 @@ export interface LoadedModel extends TensorSource {
   readonly bytes: Uint8Array;
   /** Bytes of an external data file. @throws WanqError EXTERNAL_DATA_INVALID */
   dataSize(location: string): Promise<number>;
+  /** Makes a further file readable as external data. @returns the location of it. @throws WanqError NOT_FOUND, NOT_READABLE */
+  mount(file: string): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -72,6 +74,7 @@ export async function loadModel(file: string): Promise<LoadedModel> {
       else target.set((await read(tensor)).subarray(start, start + target.byteLength));
     },
     dataSize: (location) => external.size(location),
+    mount: (mounted) => external.mount(mounted),
     close: () => external.close(),
   };
 }

@@ -5,7 +5,7 @@ import { typeOf } from '../analyze/value-types.js';
 import type { DataTypeName } from '../ir/dtype.js';
 import { type Graph, Node } from '../ir/graph.js';
 import { NameAuthority } from '../ir/names.js';
-import { asBytes, Tensor } from '../ir/tensor.js';
+import { aligned, asBytes, Tensor } from '../ir/tensor.js';
 import { type GraphIndex, indexGraph, subgraphs, valuesRead } from '../ir/traverse.js';
 import { float32ToHalf, halfToFloat32 } from '../numerics/half.js';
 import { counted, type Pass } from './pass.js';
@@ -34,7 +34,7 @@ const DONE = 'wanq:smoothed';
 /**
  * Divides activations by one factor for each channel, which the weights behind them are to be multiplied with: the product stays what it was.
  * Where a norm, a modulation or a linear makes the activation, its constants and weights take the factors over; behind a nonlinear operator stands
- * a Mul. Factors of constants stay a Mul of constants, which runtimes compute when they load the model.
+ * a Mul. Constants that lie in files of their own stay, and a Mul of constants is left to runtimes, which compute it when they load the model.
  *
  * Source: SmoothQuant (arXiv 2211.10438), section 4; through an attention's values and modulations as the graph allows it.
  */
@@ -121,6 +121,13 @@ class Smoother {
 
   #multiplied(value: string, factors: Float32Array, before: Node, dtype?: DataTypeName): string {
     const graph = this.#graph;
+    const constant = graph.initializers.get(value);
+    const product = constant && multipliedConstant(constant, factors);
+    if (product) {
+      const named = product.renamed(this.#names.unique(`${value}_smoothed`));
+      graph.addInitializer(named);
+      return named.name;
+    }
     const type = dtype ?? this.#typeOf(value);
     const output = this.#names.unique(`${value}_smoothed`);
     const bytes = asBytes(type === 'float16' ? float32ToHalf(factors) : factors);
@@ -130,6 +137,18 @@ class Smoother {
     graph.nodes.splice(graph.nodes.indexOf(before), 0, node);
     return output;
   }
+}
+
+/** @returns the product of a constant that the graph itself holds and whose last axis has the factors; else undefined */
+function multipliedConstant({ name, dtype, dims, data }: Tensor, factors: Float32Array): Tensor | undefined {
+  if (data.kind !== 'bytes' || !TYPES.has(dtype) || dims.at(-1) !== factors.length) return undefined;
+  const { buffer, byteOffset, byteLength } = aligned(data.bytes, 4);
+  const values =
+    dtype === 'float16'
+      ? halfToFloat32(new Uint16Array(buffer, byteOffset, byteLength / 2))
+      : new Float32Array(buffer, byteOffset, byteLength / 4);
+  const product = values.map((value, i) => value * (factors[i % factors.length] as number));
+  return Tensor.fromBytes(name, dtype, dims, asBytes(dtype === 'float16' ? float32ToHalf(product) : product));
 }
 
 /** @param half whether they are to be values of FP16, so that weights can make up for what is stored in it */

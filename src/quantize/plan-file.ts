@@ -12,11 +12,16 @@ import { TARGETS } from './target.js';
 /** Version of the file's layout. Another one is refused, never guessed at. */
 export const PLAN_SCHEMA = 1;
 
+/** What the plan of a quantized transformer is called, in the folder of its graph. */
+export const PLAN_NAME = 'plan.json';
+
 const smoothing = z.union([z.literal('none'), z.literal('auto'), z.number().min(0).max(1)]);
 
 const entry = z
   .strictObject({
     precision: z.enum(PRECISIONS),
+    /** Value that it reads, for programs that go by a calibration; whether it is right is not looked at. */
+    input: z.string().optional(),
     /** Strength of smoothing of its input. Linears that share an input share it where they say the same. */
     smooth: smoothing.optional(),
     /** Range of its input, after smoothing. */
@@ -104,11 +109,13 @@ export function resolvePlan(linears: readonly Linear[], plan: PlanFile): Map<Lin
 
 /** What a plan decided, as a file: smoothing and ranges as they were chosen. */
 export function planToFile({ model, rows, target, method, smooth, float }: QuantPlan): PlanFile {
-  const linears = rows.flatMap(({ key, decision, reason, activation, smoothing: alpha }) => {
+  const linears = rows.flatMap(({ key, input, decision, reason, activation, smoothing: alpha }) => {
     if (decision === 'keep') return [];
     const chosen = activation ? { low: activation.low, high: activation.high } : {};
-    const smoothed = decision === 'int8' || decision === 'int8-dynamic' ? { smooth: alpha ?? ('none' as const) } : {};
-    return [[key, { precision: decision, ...smoothed, ...chosen, reason }] as const];
+    // Without a calibration, neither range nor smoothing was chosen.
+    const decided = activation !== null || decision === 'int8-dynamic';
+    const smoothed = decided ? { smooth: alpha ?? ('none' as const) } : {};
+    return [[key, { precision: decision, input, ...smoothed, ...chosen, reason }] as const];
   });
   return { schema: PLAN_SCHEMA, model, target, method, smooth, float, linears: Object.fromEntries(linears) };
 }

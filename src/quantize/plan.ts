@@ -40,6 +40,8 @@ export interface PlanRow {
   readonly node: string;
   readonly role: string;
   readonly kind: Linear['kind'];
+  /** Name of the value that it reads. */
+  readonly input: string;
   /** [in, out] features. */
   readonly weightShape: readonly [number, number];
   readonly decision: Precision;
@@ -181,6 +183,7 @@ export function makePlan(
       node: linear.node.name,
       role: linear.role,
       kind: linear.kind,
+      input: linear.activation,
       weightShape: [linear.inFeatures, linear.outFeatures],
       decision,
       reason,
@@ -273,9 +276,19 @@ export const NOT_QUANTIZABLE = 'products are quantized that compute in FP32, FP1
 /** How the reason begins where calibration saw values that have no scale. */
 export const NOT_FINITE = 'NaN or infinity was seen in its input during calibration';
 
-/** @throws WanqError CALIBRATION_MISMATCH where the activation was never observed */
-function sawNumbers({ activation }: Linear, statistics: Calibration['activations'][number] | undefined): boolean {
+/** @throws WanqError CALIBRATION_MISMATCH where the activation was never observed; PLAN_INVALID where that of its operator never is */
+function sawNumbers(
+  { activation, kind, role }: Linear,
+  statistics: Calibration['activations'][number] | undefined,
+): boolean {
   if (statistics) return statistics.total().finite;
+  if (kind === 'Conv') {
+    throw new WanqError(
+      'PLAN_INVALID',
+      `${printable(role)} is a convolution, and calibration observes what matrix products read alone`,
+      { hint: 'give it int8-weights or float16, or leave it out of the plan' },
+    );
+  }
   throw new WanqError('CALIBRATION_MISMATCH', `the calibration has no statistics of ${printable(activation)}`, {
     hint: 'run `wanq calibrate` on this pipeline',
   });

@@ -12,6 +12,7 @@ import { NORMALIZE } from '../passes/normalize.js';
 import { type PassReport, runPasses } from '../passes/pass.js';
 import { quantizeLinears, SCALE_OPSET } from '../passes/quantize-linears.js';
 import { removeUnused } from '../passes/remove-unused.js';
+import { replaceWeights } from '../passes/replace-weights.js';
 import { shieldBiases } from '../passes/shield-biases.js';
 import { smoothActivations } from '../passes/smooth-activations.js';
 import { storeFloat16 } from '../passes/store-float16.js';
@@ -31,8 +32,9 @@ import type { ComponentSummary } from './components/component.js';
 import { type ComponentOptions, RewrittenComponents } from './components/index.js';
 import { type FittedPlan, fitPlan } from './fit/plan.js';
 import type { Verification } from './options.js';
-import { makePlan, needsCalibration, type PlanOptions, type QuantPlan } from './plan.js';
-import { readPlan } from './plan-file.js';
+import { openWeights } from './other-weights.js';
+import { makePlan, needsCalibration, type PlannedLinear, type PlanOptions, type QuantPlan } from './plan.js';
+import { PLAN_NAME, planToFile, readPlan, writePlan } from './plan-file.js';
 import { refuseUnsupported } from './support.js';
 import { computesFloat16, TARGET_TRAITS } from './target.js';
 import { type Verified, verify } from './verify.js';
@@ -44,6 +46,10 @@ export interface QuantizeOptions extends Omit<PlanOptions, 'plan'>, ComponentOpt
   readonly calibration?: string | undefined;
   /** Plan file, which decides instead of all options of a plan. */
   readonly plan?: string | undefined;
+  /** Weights to take in place of the model's, as `python/qat.py` writes them. */
+  readonly weights?: string | undefined;
+  /** Pipeline folder that the components beside the transformer are taken from; absent: that of the model. */
+  readonly components?: string | undefined;
   /** Pipeline folder to write; it must not exist. */
   readonly output: string;
   /** Symbolic links to the other components instead of copies. */
@@ -107,11 +113,14 @@ export async function bindPlan(
 ): Promise<PreparedPlan> {
   refuseUnsupported(loaded.model, loaded.path);
   const source = hash ? await fingerprint(loaded) : '';
-  const passes = runPasses(loaded.model, NORMALIZE);
   const { graph } = loaded.model;
+  const passes = runPasses(loaded.model, NORMALIZE);
   const options = await planOptions(given, source, loaded.path);
+  const weights = given.weights === undefined ? undefined : await openWeights(given.weights, loaded, graph, source);
+  if (weights) passes.push(...runPasses(loaded.model, [replaceWeights(weights.replaced)]));
   if (given.calibration === undefined) {
     const { planned, ...bound } = makePlan(graph, options, undefined);
+    refuseSmoothing(planned, options);
     const fitted = planned.every(({ form }) => form === 'integer-dynamic' || form === 'weights')
       ? await fitPlan({ ...bound, planned }, options, undefined)
       : { ...bound, quantized: [], smoothed: [] };
@@ -138,9 +147,24 @@ export async function bindPlan(
   }
   const { calibration: file, onFitted } = given;
   const bound = makePlan(graph, options, calibration);
-  const fitted = await fitPlan(bound, options, { calibration, file, weights: loaded, onFitted });
+  const fitted = await fitPlan(bound, options, {
+    ...{ calibration, file, weights: loaded, onFitted },
+    smoothing: weights?.smoothing,
+  });
   const plan = { ...fitted.plan, model: source };
   return { ...fitted, plan, options, source, passes, identity };
+}
+
+/**
+ * What is quantized without a calibration is not smoothed either.
+ * @throws WanqError USAGE where smoothing is asked for
+ */
+function refuseSmoothing(planned: readonly PlannedLinear[], { smooth = 'none' }: PlanOptions): void {
+  const asked = planned.find(({ form, entry }) => form === 'integer-dynamic' && (entry?.smooth ?? smooth) !== 'none');
+  if (!asked) return;
+  throw new WanqError('USAGE', `--calibration is missing: ${asked.row.role} is to be smoothed`, {
+    hint: 'give it, or --smooth none (in a plan file "smooth": "none")',
+  });
 }
 
 /**
@@ -172,7 +196,8 @@ async function planOptions(
 export async function quantize(options: QuantizeOptions): Promise<QuantizeSummary> {
   await refuseExisting(options.output);
   const folder = await PipelineFolder.open(options.pipeline);
-  await refuseInside(options.output, folder.root);
+  const { root } = options.components === undefined ? folder : await PipelineFolder.open(options.components);
+  for (const source of [folder.root, root]) await refuseInside(options.output, source);
   await assertWritable(options.output);
   const { target: runtime } = options.plan === undefined ? options : await readPlan(options.plan);
   const components = await RewrittenComponents.open(folder, { ...options, target: runtime });
@@ -186,7 +211,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
         hint: 'give it, or look at the plan with --dry-run',
       });
     }
-    await checkSpace(options, plan, folder, components);
+    await checkSpace(options, plan, root, components);
     const { model } = loaded;
     const opset = Math.max(...quantized.map(({ scaleType = 'float32' }) => SCALE_OPSET[scaleType]));
     const overflow: string[] = [];
@@ -224,20 +249,22 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
       ['wanq.precision', plan.precision],
       ['wanq.float', plan.float],
       ...(inputs === null ? [] : [['wanq.inputs', inputs] as const]),
+      ...(options.weights === undefined ? [] : [['wanq.weights', 'trained'] as const]),
       ['wanq.keep', JSON.stringify(options.keep)],
       ['wanq.quantized', JSON.stringify(quantized.map(({ linear }) => linear.role))],
     ]);
     return await writeFolderAtomic(options.output, async (target) => {
-      for (const name of await readdir(folder.root)) {
+      for (const name of await readdir(root)) {
         options.signal?.throwIfAborted();
         if (name !== 'transformer' && !components.has(name))
-          await copyTree(folder.path(name), path.join(target, name), options.link);
+          await copyTree(path.join(root, name), path.join(target, name), options.link);
       }
       await copyTransformer(folder, path.join(target, 'transformer'));
       const saved = await saveModel(model, loaded, path.join(target, 'transformer'), (done, total) => {
         options.signal?.throwIfAborted();
         options.onProgress?.(done, total);
       });
+      await writePlan(path.join(target, 'transformer', PLAN_NAME), planToFile({ ...plan, model: source }));
       const verified = await verify(folder, target, plan.bytesBefore, options.verify ?? 'auto', options.signal);
       const others = await components.save(target, options);
       const all = [...passes, ...prepared, ...rewritten];
@@ -253,20 +280,22 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
 async function copyTransformer(folder: PipelineFolder, target: string): Promise<void> {
   await mkdir(target);
   for (const name of await readdir(folder.path('transformer'))) {
-    if (name.endsWith('.json')) await copyFile(folder.path('transformer', name), path.join(target, name));
+    // A plan of the source is not what was done here.
+    if (name.endsWith('.json') && name !== PLAN_NAME)
+      await copyFile(folder.path('transformer', name), path.join(target, name));
   }
 }
 
 async function checkSpace(
   { output, link }: QuantizeOptions,
   plan: QuantPlan,
-  folder: PipelineFolder,
+  root: string,
   components: RewrittenComponents,
 ): Promise<void> {
   let needed = plan.bytesAfter + components.bytesAfter;
   if (!link) {
-    for (const name of await readdir(folder.root)) {
-      if (name !== 'transformer' && !components.has(name)) needed += await treeSize(folder.path(name));
+    for (const name of await readdir(root)) {
+      if (name !== 'transformer' && !components.has(name)) needed += await treeSize(path.join(root, name));
     }
   }
   await assertSpace(output, needed, printable(output), 'link the other components with --link');

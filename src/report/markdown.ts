@@ -1,11 +1,15 @@
 import type { Verdict } from '../gate/judge.js';
 import { mean } from '../numerics/stats.js';
 import { formatBytes, formatMetric, titledMetrics } from './format.js';
+import { type Advice, adviceMarkdown } from './ladder.js';
 import type { Results } from './results.js';
 import { DIFFERENCE_GAIN } from './strip.js';
 
-/** The report for people who open the folder on a code host: verdict first, then every figure, then how it was made. */
-export function markdownReport(results: Results, verdict: Verdict): string {
+/**
+ * The report for people who open the folder on a code host: verdict first, then what may mend it, every figure, and how it was made.
+ * @param advice absent where it passed, or nothing is to be said
+ */
+export function markdownReport(results: Results, verdict: Verdict, advice?: Advice): string {
   const { settings, reference, quantized } = results;
   return [
     `# ${verdict.passed ? 'Passed' : 'Failed'}: INT8 against reference`,
@@ -17,6 +21,7 @@ export function markdownReport(results: Results, verdict: Verdict): string {
         ]
       : []),
     '',
+    ...adviceMarkdown(advice),
     '## Figures',
     table(
       ['metric', 'value', 'n', 'note'],

@@ -8,6 +8,7 @@ import { branchesAt } from '../pipeline/denoise.js';
 import { describePipeline, type PipelineShape } from '../pipeline/open.js';
 import { TextEncoder } from '../pipeline/text-encoder.js';
 import { type PlanFile, writePlan } from '../quantize/plan-file.js';
+import type { Metric } from '../report/results.js';
 import { assertWritable, refuseExisting } from '../util/files.js';
 import { contentHash, Evaluations } from './evaluations.js';
 import { planWithout } from './plan-of.js';
@@ -17,7 +18,7 @@ import { findSmallestPlan } from './smallest-plan.js';
 import { identityOf, kindOf, openSubject, type Subject, type SubjectOptions, sha256 } from './subject.js';
 import { type Trial, Trials, unjudged } from './trials.js';
 
-type Measuring = Omit<EvaluateOptions, 'reference' | 'quantized' | 'noiseFloor' | 'shared' | 'onProgress' | 'onVideo'>;
+type Measuring = Omit<EvaluateOptions, 'reference' | 'quantized' | 'noiseFloor' | 'onProgress' | 'onVideo'>;
 
 export interface SearchOptions extends SubjectOptions, Measuring {
   readonly rules: readonly Rule[];
@@ -27,6 +28,10 @@ export interface SearchOptions extends SubjectOptions, Measuring {
   readonly sensitivityBudget: SensitivityBudget;
   /** Evaluations at most, those in the cache left out. */
   readonly evaluations: number;
+  /** Metrics of the whole plan, where the same evaluation was made of it before. */
+  readonly known?: Readonly<Record<string, Metric>> | undefined;
+  /** Share of the saved bytes that may be given back at most, in [0, 1]; absent: all of them. */
+  readonly giveBack?: number | undefined;
   /** Time for all of this run; no evaluation is begun that would not end in it. Absent: no limit. */
   readonly budgetMs?: number | undefined;
   /** Folder that keeps sensitivity and evaluations, so that an interrupted search goes on and a later one takes them over. */
@@ -73,7 +78,7 @@ export async function search(options: SearchOptions): Promise<SearchSummary> {
   if (unmeasured && options.features === undefined) throw unjudged(unmeasured.metric, 'it needs a feature network');
   const started = performance.now();
   const subject = await openSubject(options);
-  const shared = await SharedReference.open();
+  const shared = options.shared ?? (await SharedReference.open());
   try {
     const shape = await describePipeline(subject.folder, options);
     const textTokens = (await TextEncoder.open(subject.folder)).length;
@@ -81,6 +86,7 @@ export async function search(options: SearchOptions): Promise<SearchSummary> {
     const { linears } = findProducts(subject.loaded.model.graph);
     options.onPlan?.(await searchPlan(subject, options));
     const evaluations = await openEvaluations(subject, shape, options);
+    if (options.known) await evaluations.set([], options.known);
     const sensitivity = await sensitivityOf(subject, options);
     const trials = new Trials(subject, options, {
       shared,
@@ -91,8 +97,9 @@ export async function search(options: SearchOptions): Promise<SearchSummary> {
       sensitivity,
       started,
     });
-    const { givenBack, complete } = await findSmallestPlan(problemOf(subject, sensitivity), (members) =>
-      trials.judge(members),
+    const { givenBack, complete } = await findSmallestPlan(
+      problemOf(subject, sensitivity, options.giveBack),
+      (members) => trials.judge(members),
     );
     const all = trials.made;
     if (!givenBack) return { chosen: undefined, plan: undefined, trials: all, sensitivity, complete };
@@ -101,7 +108,7 @@ export async function search(options: SearchOptions): Promise<SearchSummary> {
     await writePlan(options.output, plan);
     return { chosen, plan, trials: all, sensitivity, complete };
   } finally {
-    await shared.close();
+    if (!options.shared) await shared.close();
     await subject.loaded.close();
   }
 }
@@ -156,8 +163,11 @@ function sensitivityOf(subject: Subject, options: SearchOptions): Promise<Sensit
 function problemOf(
   { candidates, groups }: Subject,
   { linears, groups: measured }: Sensitivity,
+  giveBack: number | undefined,
 ): Parameters<typeof findSmallestPlan>[0] {
+  const saved = candidates.reduce((sum, { bytesSaved }) => sum + bytesSaved, 0);
   return {
+    bytesLimit: giveBack === undefined ? undefined : giveBack * saved,
     linears: candidates.map(({ key, bytesSaved }) => ({ damage: linears[key]?.damage ?? 0, bytes: bytesSaved })),
     groups: groups
       .filter(({ name }) => kindOf(name) === name)

@@ -6,6 +6,8 @@ export interface GivingProblem {
   readonly linears: readonly { readonly damage: number; readonly bytes: number }[];
   /** Kinds of blocks, which are given back and taken back as a whole too. `damage` is what all of one do together. */
   readonly groups: readonly { readonly members: readonly number[]; readonly damage: number }[];
+  /** Bytes that may be given back at most; absent: all. */
+  readonly bytesLimit?: number | undefined;
 }
 
 /** @returns whether the plan with these linears given back passes; undefined where it may not be asked any more */
@@ -29,7 +31,8 @@ const DOUBT = 2;
  * 2. Among the sets that are smaller and ought to leave less noise than what failed (of linears one by one, and of whole kinds of blocks), by bisection.
  * 3. One linear or one kind of a block after the other is taken back from what passed.
  *
- * A set is never asked twice, nor one of which a superset failed: giving back less does not help.
+ * A set is never asked twice, nor one of which a superset failed: giving back less does not help. Where bytes are limited, 1. leaves out what does not
+ * fit any more, and if it finds nothing, 2. asks for the sets with the least noise.
  */
 export function findSmallestPlan(problem: GivingProblem, judge: Judge): Promise<SmallestPlan> {
   return new PlanSearch(problem, judge).run();
@@ -58,10 +61,8 @@ class PlanSearch {
   async run(): Promise<SmallestPlan> {
     try {
       await this.#giveBack();
-      if (this.#best) {
-        await this.#searchFront();
-        await this.#takeBack();
-      }
+      await this.#searchFront();
+      await this.#takeBack();
     } catch (error) {
       if (!(error instanceof OutOfQuestions)) throw error;
       return { givenBack: this.#best?.members, complete: false };
@@ -71,11 +72,11 @@ class PlanSearch {
 
   async #giveBack(): Promise<void> {
     const units = this.#problem.linears.map((linear, i): GivingUnit => ({ ...linear, members: [i] }));
-    const order = giveBackOrder(units).flatMap(({ members }) => members);
+    const order = this.#fitting(giveBackOrder(units)).flatMap(({ members }) => members);
     const plans = Array.from({ length: order.length + 1 }, (_, k) => this.#candidate(order.slice(0, k)));
     const noiseOf = (k: number): number => (plans[k] as Candidate).noise;
     const asks = (k: number): Promise<boolean> => this.#ask(plans[k] as Candidate);
-    if (await asks(0)) return;
+    if ((await asks(0)) || order.length === 0) return;
     let fails = 0;
     let passes: number | undefined;
     for (let decibels = 3; passes === undefined || passes - fails > 1; decibels *= 2) {
@@ -88,9 +89,10 @@ class PlanSearch {
       else fails = k;
     }
 
-    /** The first plan with as little noise. */
+    /** The first plan with as little noise; the last where none has. */
     function reach(noise: number): number {
-      return plans.findIndex((plan) => plan.noise <= noise);
+      const found = plans.findIndex((plan) => plan.noise <= noise);
+      return found < 0 ? order.length : found;
     }
 
     /** The plan half-way in decibels; in number where the better one has no noise at all. */
@@ -114,15 +116,17 @@ class PlanSearch {
       const open = pool
         .filter((candidate) => this.#isOpen(candidate) && candidate.noise < this.#leastFailed)
         .sort((a, b) => a.bytes - b.bytes || a.noise - b.noise);
-      const middle = open[open.length >> 1];
-      if (!middle) return;
-      await this.#ask(middle);
+      // While none passes, one answer of the least noisy tells most.
+      const next = this.#best ? open[open.length >> 1] : open.toSorted((a, b) => a.noise - b.noise)[0];
+      if (!next) return;
+      await this.#ask(next);
     }
   }
 
   async #takeBack(): Promise<void> {
     for (;;) {
-      const best = this.#best as Candidate;
+      const best = this.#best;
+      if (!best) return;
       const units = [...best.members].map((i) => [i]).concat(this.#problem.groups.map(({ members }) => [...members]));
       const [next] = units
         .map((unit) => this.#candidate([...best.members].filter((i) => !unit.includes(i))))
@@ -135,8 +139,22 @@ class PlanSearch {
 
   /** Whether an answer is wanted and not known yet. */
   #isOpen({ members, bytes }: Candidate): boolean {
-    if (bytes >= (this.#best as Candidate).bytes) return false;
+    if (this.#best ? bytes >= this.#best.bytes : bytes > this.#bytesLimit) return false;
     return !this.#failed.some((failed) => [...members].every((i) => failed.members.has(i)));
+  }
+
+  get #bytesLimit(): number {
+    return this.#problem.bytesLimit ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** The units, in their order, that fit beside those before them. */
+  #fitting(units: readonly GivingUnit[]): GivingUnit[] {
+    let left = this.#bytesLimit;
+    return units.filter(({ bytes }) => {
+      if (bytes > left) return false;
+      left -= bytes;
+      return true;
+    });
   }
 
   get #leastFailed(): number {

@@ -130,13 +130,13 @@ export class Trials {
 
   /** @returns the pipeline folder that was written */
   async #quantize(givenBack: ReadonlySet<number>, work: string): Promise<string> {
-    const { pipeline, calibration, percentile, scheme, signal } = this.#options;
+    const { pipeline, components, calibration, percentile, scheme, signal } = this.#options;
     const { target, method } = this.#subject.prepared.options;
     const [plan, output] = [path.join(work, 'plan.json'), path.join(work, 'pipeline')];
     await rm(work, { recursive: true, force: true });
     await writePlan(plan, planWithout(this.#subject, givenBack));
     await quantize({
-      ...{ pipeline, calibration, plan, scheme, target, method, percentile, keep: [], signal },
+      ...{ pipeline, components, calibration, plan, scheme, target, method, percentile, keep: [], signal },
       ...{ output, link: true, verify: 'load' },
     });
     return output;

@@ -39,7 +39,7 @@ describe('--help', () => {
       [
         ...[...sampling, '--device', '--output', ...planning, '--budget', '--samples', '--rules', '--sensitivity'],
         ...['--evaluations', '--cache', '--report', '--seeds-per-prompt', '--sigmas', '--clips', '--features'],
-        ...['--inspected', '--device-reference'],
+        ...['--inspected', '--device-reference', '--give-back'],
       ],
     ],
     [
@@ -56,6 +56,7 @@ describe('--help', () => {
         '--smooth',
         '--plan',
         '--save-plan',
+        '--weights',
         '--text-encoder',
         '--vae',
         '--verify',
@@ -68,7 +69,16 @@ describe('--help', () => {
       'eval',
       [
         ...[...sampling, '--device', '--output', '--seeds-per-prompt', '--sigmas', '--clips', '--features'],
-        ...['--inspected', '--noise-floor', '--device-reference', '--gate'],
+        ...[
+          '--inspected',
+          '--noise-floor',
+          '--device-reference',
+          '--gate',
+          '--remedy',
+          '--calibration',
+          '--checkpoint',
+        ],
+        ...['--calibration-prompts', '--samples', '--evaluations', '--budget', '--give-back'],
       ],
     ],
     ['check', ['--target', '--all']],

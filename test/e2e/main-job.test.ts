@@ -73,11 +73,12 @@ describe('quantize', () => {
     expect(readdirSync(int8).sort()).toEqual(readdirSync(MICRO_PIPELINE).sort());
   });
 
-  it('writes the graph, its data and the configuration of the transformer', () => {
+  it('writes the graph, its data, the plan and the configuration of the transformer', () => {
     expect(readdirSync(path.join(int8, 'transformer')).sort()).toEqual([
       'config.json',
       'model.onnx',
       'model.onnx_data',
+      'plan.json',
     ]);
   });
 

@@ -1,4 +1,5 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { loadGraph } from '../../src/onnx/load.js';
 import type { PlanFile } from '../../src/quantize/plan-file.js';
@@ -63,6 +64,33 @@ describe('quantize --dry-run --save-plan', () => {
       expect(entry).toMatchObject({ precision: 'int8', low: expect.any(Number), high: expect.any(Number) });
     }
     expect(place.listing().filter((line) => line.startsWith('work/'))).toHaveLength(3);
+  });
+});
+
+describe('the plan of a quantized pipeline', () => {
+  it('is what was carried out, and not one that lay in the source', async () => {
+    const source = place.path('source');
+    cpSync(MICRO_PIPELINE, source, { recursive: true });
+    writeFileSync(path.join(source, 'transformer', 'plan.json'), '{"stale": true}');
+    const args = ['quantize', source, ...calibrated, '--plan', 'plan.json', '--save-plan', 'saved.json', '--link'];
+    await place.succeed([...args, '-o', 'planned']);
+    expect(plan('planned/transformer/plan.json')).toEqual(plan('saved.json'));
+    expect(plan('saved.json')).toEqual(plan('plan.json'));
+  });
+
+  it('names its model without a calibration too', async () => {
+    const weights = edited('weights.json', (made) => {
+      made.linears = { 'blocks.0.ffn.up': { precision: 'int8-weights' } };
+    });
+    await place.succeed([...quantize, '--plan', weights, '-o', 'alone', '--link']);
+    expect(plan('alone/transformer/plan.json').model).toBe(plan('plan.json').model);
+  });
+});
+
+describe('quantize --save-plan', () => {
+  it('never overwrites', () => {
+    const args = [...calibrated, '--dry-run', '--save-plan', 'plan.json'];
+    return expectMistake(args, 'OUTPUT_EXISTS', 'plan.json exists already');
   });
 });
 
@@ -138,6 +166,75 @@ describe('quantize --plan', () => {
     return expectMistake(['--plan', 'broken.json', '-o', 'other'], 'PLAN_INVALID', 'broken.json: it is not JSON');
   });
 
+  it('goes before the options of the configuration file', async () => {
+    place.write(
+      'wanq.config.json',
+      JSON.stringify({ quantize: { scheme: 'blocks', keep: '*.ffn.down', float: 'fp16' } }),
+    );
+    try {
+      const args = [...quantize, ...calibrated, '--dry-run', '--plan', 'plan.json', '--save-plan', 'configured.json'];
+      await place.succeed(args);
+      expect(plan('configured.json')).toEqual(plan('plan.json'));
+      await expectMistake(
+        [...calibrated, '--dry-run', '--plan', 'plan.json', '--scheme', 'ffn'],
+        'USAGE',
+        "'--scheme <name>'",
+      );
+    } finally {
+      rmSync(place.path('wanq.config.json'));
+    }
+  });
+
+  it('of the configuration file gives way to what the command line decides', async () => {
+    place.write('wanq.config.json', JSON.stringify({ quantize: { plan: 'plan.json' } }));
+    try {
+      const { stdout } = await place.succeed(['--json', ...quantize, '--dry-run', '--scheme', 'blocks']);
+      expect(JSON.parse(stdout)).toMatchObject({ scheme: 'blocks' });
+    } finally {
+      rmSync(place.path('wanq.config.json'));
+    }
+  });
+
+  it('is refused where it quantizes what a convolution reads', () => {
+    const name = edited('conv.json', ({ linears }) => {
+      linears.patch_embedding = { precision: 'int8' };
+    });
+    const args = [...calibrated, '--plan', name, '-o', 'other'];
+    return expectMistake(args, 'PLAN_INVALID', 'patch_embedding is a convolution');
+  });
+
   it('needs the calibration that static ranges come from', () =>
     expectMistake(['--plan', 'plan.json', '-o', 'other'], 'USAGE', '--calibration is missing'));
+});
+
+describe('smoothing without a calibration', () => {
+  const dynamic = ['--activations', 'dynamic', '--target', 'ort-cpu', '--link'];
+
+  it('is left out where nobody asked for it, which is said', async () => {
+    const { stderr } = await place.succeed([...quantize, ...dynamic, '-o', 'dynamic']);
+    expect(stderr).toMatch(/^nothing is smoothed: --smooth needs --calibration$/m);
+    expect(plan('dynamic/transformer/plan.json')).toMatchObject({ smooth: 'none' });
+    // Its own plan asks for none, and is carried out as it is.
+    const again = await place.succeed([
+      ...quantize,
+      '--plan',
+      'dynamic/transformer/plan.json',
+      '--link',
+      '-o',
+      'twice',
+    ]);
+    expect(again.stderr).not.toContain('nothing is smoothed');
+  });
+
+  it.each([['auto'], ['0.5']])('is refused where --smooth %s asks for it', (alpha) =>
+    expectMistake([...dynamic, '--smooth', alpha, '-o', 'other'], 'USAGE', '--calibration is missing: blocks.0.ffn.up'),
+  );
+
+  it('is refused where a plan asks for it', () => {
+    const name = edited('smoothed.json', (made) => {
+      Object.assign(made, { target: 'ort-cpu', smooth: 'none' });
+      made.linears = { 'blocks.1.ffn.up': { precision: 'int8-dynamic', smooth: 0.5 } };
+    });
+    return expectMistake(['--plan', name, '-o', 'other'], 'USAGE', 'blocks.1.ffn.up is to be smoothed');
+  });
 });

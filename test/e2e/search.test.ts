@@ -158,6 +158,15 @@ describe('search', () => {
     expect(read('report/report.md')).toContain('passed, chosen');
   });
 
+  it('asks for no plan beyond what may be given back', async () => {
+    const args = ['--rules', strict, '--cache', 'cache', '--give-back', '1'];
+    const { code, stdout } = await place.wanq(search('bounded.json', ...args));
+    expect(code).toBe(1);
+    expect(stdout.split('\n').filter((line) => /^│ \d/.test(line))).toHaveLength(1);
+    expect(stdout.trimEnd().split('\n').at(-1)).toBe('gate failed: not even with 1 % of the saved bytes given back');
+    expect(existsSync(place.path('bounded.json'))).toBe(false);
+  });
+
   it('goes on after it was killed, with what it had evaluated', async () => {
     const args = search('again.json', '--rules', strict, '--cache', 'killed');
     const running = place.start(args);

@@ -38,6 +38,10 @@ describe('the import rule', () => {
     ['src/report/new.ts', "import '../search/search.js';"],
     ['src/search/new.ts', "import '../cli/main.js';"],
     ['src/search/new.ts', "import 'onnxruntime-node';"],
+    ['src/search/new.ts', "import '../remedy/ladder.js';"],
+    ['src/quantize/new.ts', "import '../remedy/ladder.js';"],
+    ['src/report/new.ts', "import '../remedy/rung.js';"],
+    ['src/remedy/new.ts', "import '../cli/main.js';"],
     ['src/passes/new.ts', "import 'protobufjs';"],
   ])('refuses, in %s, %s', (file, code) => {
     expect(lint(file, code)).toContain('lint/style/noRestrictedImports');

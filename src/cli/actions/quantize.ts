@@ -8,8 +8,10 @@ import { isInt8 } from '../../quantize/precision.js';
 import { planPipeline, type QuantizeOptions, quantize } from '../../quantize/quantize.js';
 import type { Verified } from '../../quantize/verify.js';
 import { formatBytes } from '../../report/format.js';
+import { assertWritable, refuseExisting } from '../../util/files.js';
 import type { Action } from '../command.js';
 import type { Context } from '../context.js';
+import { smoothingOf } from '../plan-options.js';
 import { startProgress } from '../ui/progress.js';
 import { renderTable } from '../ui/table.js';
 
@@ -20,9 +22,14 @@ type Flags = Omit<QuantizeOptions, 'pipeline' | 'calibration' | 'output' | 'sign
   readonly savePlan?: string;
 };
 
-export const run: Action = async (context, { positional, flags }) => {
+export const run: Action = async (context, { positional, flags, given }) => {
   const [pipeline] = positional as [string];
-  const { dryRun, savePlan, calibration, output, ...options } = flags as unknown as Flags;
+  const { dryRun, savePlan, calibration, output, ...asked } = flags as unknown as Flags;
+  if (savePlan !== undefined) {
+    await refuseExisting(savePlan);
+    await assertWritable(savePlan);
+  }
+  const options = { ...asked, smooth: smoothingOf(context, { ...asked, calibration }, given) };
   if (dryRun) {
     const plan = await planPipeline({ ...options, pipeline, calibration });
     if (savePlan !== undefined) await writePlan(savePlan, planToFile(plan));

@@ -19,13 +19,15 @@ import { sensitivityText } from '../../search/sensitivity-file.js';
 import type { Trial } from '../../search/trials.js';
 import { refuseExisting, writeFolderAtomic } from '../../util/files.js';
 import type { Action } from '../command.js';
+import { smoothingOf } from '../plan-options.js';
+import { searchBounds } from '../searching-options.js';
 import { startProgress } from '../ui/progress.js';
 import { renderTable } from '../ui/table.js';
 import { planText, plotted } from './sensitivity.js';
 
 type Flags = Omit<
   SearchOptions,
-  'pipeline' | 'prompts' | 'rules' | 'sensitivityBudget' | 'budgetMs' | 'cache' | 'signal' | `on${string}`
+  'pipeline' | 'prompts' | 'rules' | 'sensitivityBudget' | 'budgetMs' | 'shared' | 'cache' | 'signal' | `on${string}`
 > & {
   readonly prompts: string;
   readonly rules?: string;
@@ -35,12 +37,9 @@ type Flags = Omit<
   readonly report?: string;
 };
 
-/** For sensitivity where no time is given for all, ms. */
-const SENSITIVITY_MS = 600_000;
-
-export const run: Action = async (context, { positional, flags }) => {
+export const run: Action = async (context, { positional, flags, given }) => {
   const [pipeline] = positional as [string];
-  const { prompts: file, rules, samples, budget, cache, report, ...options } = flags as unknown as Flags;
+  const { prompts: file, rules, samples, budget, giveBack, cache, report, ...options } = flags as unknown as Flags;
   const prompts = await readPrompts(file);
   if (report !== undefined) await refuseExisting(report);
   const kept = cache ?? `${options.output}.cache`;
@@ -52,11 +51,11 @@ export const run: Action = async (context, { positional, flags }) => {
   };
   const summary = await search({
     ...options,
+    smooth: smoothingOf(context, options, given),
     pipeline,
     prompts,
     rules: rules === undefined ? DEFAULT_RULES : await readRules(rules),
-    sensitivityBudget: samples === undefined ? { ms: budget === undefined ? SENSITIVITY_MS : budget / 3 } : { samples },
-    budgetMs: budget,
+    ...searchBounds({ samples, budget, giveBack }),
     cache: kept,
     signal: context.signal,
     onFitted: (done, total) => progress.update(`choosing range ${done} of ${total}`, done / total),
@@ -87,9 +86,8 @@ export const run: Action = async (context, { positional, flags }) => {
   if (!chosen) {
     const worst = trials.at(-1)?.verdict.checks.filter(({ passed }) => !passed) ?? [];
     for (const { message } of worst) context.print(`FAILED ${message}`);
-    context.print(
-      complete ? 'gate failed: not even with everything given back' : 'gate failed: no plan that was tried passes',
-    );
+    const most = giveBack === undefined ? 'everything' : `${giveBack} % of the saved bytes`;
+    context.print(`gate failed: ${complete ? `not even with ${most} given back` : 'no plan that was tried passes'}`);
     return ExitCode.gateFailed;
   }
   context.print(

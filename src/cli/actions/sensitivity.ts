@@ -6,6 +6,7 @@ import { measureSensitivity, type SensitivityOptions, type SensitivityPlan } fro
 import type { Sensitivity, SensitivityEntry } from '../../search/sensitivity-file.js';
 import { assertWritable, exists, refuseExisting, writeAtomic } from '../../util/files.js';
 import type { Action } from '../command.js';
+import { smoothingOf } from '../plan-options.js';
 import { startProgress } from '../ui/progress.js';
 import { renderTable } from '../ui/table.js';
 
@@ -17,7 +18,7 @@ type Flags = Omit<SensitivityOptions, 'pipeline' | 'prompts' | 'budget' | 'signa
   readonly plot?: string;
 };
 
-export const run: Action = async (context, { positional, flags }) => {
+export const run: Action = async (context, { positional, flags, given }) => {
   const [pipeline] = positional as [string];
   const { prompts: file, budget, samples, top, plot, ...options } = flags as unknown as Flags;
   const prompts = await readPrompts(file);
@@ -28,6 +29,7 @@ export const run: Action = async (context, { positional, flags }) => {
   let progress = startProgress(context, 'loading the pipeline');
   const sensitivity = await measureSensitivity({
     ...options,
+    smooth: smoothingOf(context, options, given),
     pipeline,
     prompts,
     budget: samples === undefined ? { ms: budget } : { samples },

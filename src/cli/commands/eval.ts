@@ -3,6 +3,7 @@ import { NOISE_FLOORS } from '../../evaluate/options.js';
 import type { CommandModule } from '../command.js';
 import { measuringOptions } from '../measuring-options.js';
 import { samplingOptions } from '../options.js';
+import { remedyOptions } from '../remedy-options.js';
 
 export const evalCommand: CommandModule = {
   define: (command) => {
@@ -13,7 +14,7 @@ export const evalCommand: CommandModule = {
       .argument('<quantized>', 'pipeline folder of the quantized model');
     for (const option of samplingOptions({ seed: 1000, promptsRequired: true })) command.addOption(option);
     for (const option of measuringOptions()) command.addOption(option);
-    return command
+    command
       .addOption(new Option('-o, --output <folder>', 'report folder to write').makeOptionMandatory())
       .addOption(
         new Option('--noise-floor <kind>', 'the harmless change that free runs are held against')
@@ -21,6 +22,8 @@ export const evalCommand: CommandModule = {
           .default('fp16-weights'),
       )
       .addOption(new Option('--gate [rules]', 'exit 1 where a rule fails; a rules file, or the default rules'));
+    for (const option of remedyOptions()) command.addOption(option);
+    return command;
   },
   load: () => import('../actions/eval.js'),
 };

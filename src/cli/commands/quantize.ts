@@ -12,6 +12,9 @@ export const quantizeCommand: CommandModule = {
     for (const option of planOptions({ scheme: 'ffn' })) command.addOption(option);
     return command
       .addOption(
+        new Option('--weights <file>', "weights trained for the plan by python/qat.py, in place of the model's"),
+      )
+      .addOption(
         new Option(
           '--text-encoder <form>',
           'w8: gated feed-forward inputs and token table of the text encoder in INT8, products as they are',

@@ -1,8 +1,9 @@
 import { Option } from 'commander';
 import type { CommandModule } from '../command.js';
 import { measuringOptions } from '../measuring-options.js';
-import { duration, integer, samplingOptions } from '../options.js';
+import { samplingOptions } from '../options.js';
 import { planOptions } from '../plan-options.js';
+import { searchingOptions } from '../searching-options.js';
 
 export const searchCommand: CommandModule = {
   define: (command) => {
@@ -13,26 +14,11 @@ export const searchCommand: CommandModule = {
     for (const option of samplingOptions({ seed: 1000, promptsRequired: true })) command.addOption(option);
     for (const option of planOptions({ scheme: 'blocks' })) command.addOption(option);
     for (const option of measuringOptions()) command.addOption(option);
+    for (const option of searchingOptions({ giveBack: undefined })) command.addOption(option);
     return command
       .addOption(new Option('--rules <file>', 'rules of the gate; default: the default rules'))
       .addOption(
         new Option('--sensitivity <file>', 'what `wanq sensitivity` measured of the same plan; default: measured here'),
-      )
-      .addOption(
-        new Option('--samples <n>', 'places of the sampling chains that sensitivity is measured at').argParser(
-          integer(1),
-        ),
-      )
-      .addOption(
-        new Option('--evaluations <n>', 'plans evaluated at most, those in the cache left out')
-          .argParser(integer(1, 10_000))
-          .default(16),
-      )
-      .addOption(
-        new Option(
-          '--budget <time>',
-          'time for all, such as 2h: a third of it for sensitivity at most, and no evaluation is begun that would not end in it',
-        ).argParser(duration),
       )
       .addOption(
         new Option(

@@ -1,11 +1,12 @@
 import type { Verdict } from '../../gate/judge.js';
 
-/** One line for every rule, and the verdict last. */
-export function verdictText({ passed, checks }: Verdict): string {
+/**
+ * One line for every rule, and the verdict last.
+ * @param advice for a verdict that nothing else is said of
+ */
+export function verdictText({ passed, checks }: Verdict, advice?: string): string {
   const lines = checks.map(
     ({ passed: ok, rule, message }) => `${ok ? 'ok    ' : rule.level === 'warn' ? 'warn  ' : 'FAILED'} ${message}`,
   );
-  const advice =
-    'try `wanq quantize` with --keep "*.ffn.down" or --keep "blocks.{0,-1}.*", --scheme ffn, or another --method';
-  return [...lines, passed ? 'gate passed' : `gate failed: ${advice}`].join('\n');
+  return [...lines, passed ? 'gate passed' : ['gate failed', advice].filter(Boolean).join(': ')].join('\n');
 }

@@ -47,6 +47,8 @@ export interface FitSource {
   /** Prompt to `[tokens, channels]`. */
   readonly held: ReadonlyMap<number, Float32Array>;
   readonly weights: WeightSample;
+  /** `[channels]`, what a smoothed activation is divided by whatever its strength is; absent: what strength, calibration and weights give. */
+  readonly factors?: Float32Array | undefined;
 }
 
 /** How an activation is quantized, and by what it was chosen. */
@@ -84,9 +86,9 @@ export function fitActivation(source: Pick<FitSource, 'statistics'> & Partial<Fi
     const range = options.dtype && rangeOf(choice, total.histogram, total.range, options.dtype, options);
     return { smoothing: undefined, range: range ?? undefined };
   }
-  const { held, weights } = source as FitSource;
+  const { held, weights, factors } = source as FitSource;
   const folds = foldsOf(statistics, held);
-  const fitter = new Fitter(statistics.channels, weights, options);
+  const fitter = new Fitter(statistics.channels, weights, options, factors);
   const best = fitter.choose(folds);
   const all = fitter.prepare(folds, best.alpha);
   const smoothing = all.factors && { alpha: best.alpha as number, factors: all.factors };
@@ -136,9 +138,11 @@ class Fitter {
   readonly #options: FitOptions;
   readonly #weightMax: Float32Array;
   readonly #gain: Float64Array;
+  readonly #factors: Float32Array | undefined;
 
-  constructor(channels: number, weights: WeightSample, options: FitOptions) {
+  constructor(channels: number, weights: WeightSample, options: FitOptions, factors: Float32Array | undefined) {
     this.#channels = channels;
+    this.#factors = factors;
     this.#weights = weights;
     this.#options = options;
     this.#weightMax = weights.channelMax;
@@ -193,7 +197,8 @@ class Fitter {
     for (const { extremes: of } of folds) extremes.widen(of.channelMin, of.channelMax);
     const { channelMin, channelMax } = extremes;
     const magnitudes = channelMax.map((max, k) => Math.max(max, -(channelMin[k] as number)));
-    const factors = alpha === null ? undefined : smoothingFactors(magnitudes, this.#weightMax, alpha);
+    const factors =
+      alpha === null ? undefined : (this.#factors ?? smoothingFactors(magnitudes, this.#weightMax, alpha));
     const smoothed = new ChannelExtremes(this.#channels);
     smoothed.widen(divided(channelMin, factors), divided(channelMax, factors));
     let histogram: HistogramData | undefined;

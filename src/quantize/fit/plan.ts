@@ -23,6 +23,8 @@ export interface FitContext {
   /** Path of the calibration file. */
   readonly file: string;
   readonly weights: TensorSource;
+  /** Output of a linear to what its input is to be divided by if it is smoothed, `[in]`; others have factors of their own strength. */
+  readonly smoothing?: ReadonlyMap<string, Float32Array> | undefined;
   readonly onFitted?: ((done: number, total: number) => void) | undefined;
 }
 
@@ -115,7 +117,7 @@ function groupsOf(planned: readonly PlannedLinear[], options: PlanOptions): Grou
 
 async function fitGroup(
   { value, linears, fit: options }: Group,
-  { calibration, file, weights }: FitContext,
+  { calibration, file, weights, smoothing }: FitContext,
   tokens: HeldTokens | undefined,
 ): Promise<Fit> {
   const statistics = calibration.activations.find((activation) => activation.value === value) as ActivationStatistics;
@@ -125,6 +127,7 @@ async function fitGroup(
           statistics,
           held: await heldOf(value, tokens as HeldTokens, file),
           weights: await WeightSample.read(linears, weights),
+          factors: smoothing?.get(linears[0]?.output as string),
         },
         options,
       )

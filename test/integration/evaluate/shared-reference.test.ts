@@ -13,7 +13,7 @@ const folder = temporaryFolder();
 
 /** Metrics that the same models give whenever they are measured. */
 function quality({ metrics }: Results): Record<string, number | null> {
-  const names = ['sqnr', 'sqnr_min', 'psnr_drop', 'psnr', 'ssim', 'size_ratio'];
+  const names = ['sqnr', 'sqnr_min', 'psnr_drop', 'psnr', 'psnr_floor', 'ssim', 'size_ratio'];
   return Object.fromEntries(names.map((name) => [name, metrics[name]?.value ?? null]));
 }
 
@@ -25,7 +25,8 @@ async function measure(
   const stages: Record<string, number> = {};
   const results = await evaluate({
     ...{ reference: MICRO_PIPELINE, quantized, prompts: PROMPTS.slice(0, 1), negativePrompt: '', seedsPerPrompt: 1 },
-    ...{ seed: 1000, steps: 2, guidance: 1, sigmas: [0.5], inspected: 1, noiseFloor: 'none', device: 'cpu', shared },
+    ...{ seed: 1000, steps: 2, guidance: 1, sigmas: [0.5], inspected: 1, device: 'cpu', shared },
+    noiseFloor: 'fp16-weights',
     onProgress: ({ stage, done }) => {
       stages[stage] = done;
     },
@@ -53,6 +54,8 @@ describe('evaluations that share their reference', () => {
         expect(alone.stages['reference model']).toBe(3);
         expect(together.stages['reference model']).toBe(i === 0 ? 3 : 0);
         expect(together.stages['quantized model']).toBe(5);
+        expect(alone.stages['noise floor']).toBe(2);
+        expect(together.stages['noise floor']).toBe(i === 0 ? 2 : undefined);
       }
     } finally {
       await shared.close();

@@ -163,6 +163,7 @@ describe('a plan', () => {
     const { min: low, max: high } = (calibration.activations[3] as ActivationStatistics).total().range;
     expect(up).toEqual({
       precision: 'int8',
+      input: 'f',
       smooth: 'none',
       low,
       high,
@@ -173,9 +174,11 @@ describe('a plan', () => {
     expect(Object.keys(file.linears)).not.toContain('time_embedder.1');
   });
 
-  it('has no ranges where nothing was measured', async () => {
-    const { linears } = planToFile((await planned({}, transformer, null)).plan);
-    expect(linears['blocks.0.ffn.up']).toEqual({ precision: 'int8', smooth: 'none', reason: expect.any(String) });
+  it('has neither ranges nor strengths of smoothing where nothing was measured', async () => {
+    const { linears } = planToFile((await planned({ smooth: 'auto' }, transformer, null)).plan);
+    const { precision, ...rest } = linears['blocks.0.ffn.up'] as PlanEntry;
+    expect(precision).toBe('int8');
+    for (const name of ['smooth', 'low', 'high']) expect(rest).not.toHaveProperty(name);
   });
 
   it('keeps what it does not name as it is, whatever the type of the rest', async () => {

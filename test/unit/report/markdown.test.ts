@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { judge } from '../../../src/gate/judge.js';
+import type { Advice } from '../../../src/report/ladder.js';
 import { markdownReport } from '../../../src/report/markdown.js';
 import { COMPONENTS, results } from './fixture.js';
 
@@ -123,5 +124,26 @@ describe('the Markdown report', () => {
   it('links strips, and none where there is none', () => {
     expect(markdownReport(video('a'), passed)).toContain('](strips/0.png)');
     expect(markdownReport(results(), passed)).not.toContain('](');
+  });
+});
+
+describe('advice in the report', () => {
+  const advice: Advice = {
+    notes: ['sqnr <was> *not* measured'],
+    rungs: [{ name: 'smooth', does: 'ranges anew', costs: 'nothing', commands: ["wanq quantize 'a\nb' -o c"] }],
+    command: 'wanq eval a b',
+  };
+
+  it('is a numbered list of what each does and costs, with commands of one line', () => {
+    const lines = markdownReport(results(), passed, advice).split('\n');
+    expect(lines).toContain('## What may mend it');
+    expect(lines).toContain('sqnr &lt;was> \\*not\\* measured');
+    expect(lines).toContain('1. **smooth**: ranges anew. Costs: nothing.');
+    expect(lines).toContain("   wanq quantize 'a b' -o c");
+    expect(lines).toContain('wanq eval a b');
+  });
+
+  it('is not there where nothing is advised', () => {
+    expect(markdownReport(results(), passed)).not.toContain('What may mend it');
   });
 });

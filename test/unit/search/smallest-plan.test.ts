@@ -141,4 +141,50 @@ describe('findSmallestPlan', () => {
     expect(givenBack?.size).toBe(7);
     expect(count).toBeLessThan(30);
   });
+
+  describe('where bytes are limited', () => {
+    const limited = (bytesLimit: number): GivingProblem => ({ ...problemOf(damages), bytesLimit });
+
+    it('asks for no set that is larger, and finds one that fits', async () => {
+      const problem = limited(900);
+      const { judge, asked } = additive(problem, 150);
+      const { givenBack, complete } = await findSmallestPlan(problem, judge);
+      expect(complete).toBe(true);
+      expect(bytesOf(problem, givenBack ?? [])).toBeLessThanOrEqual(900);
+      expect(givenBack).toContain(10);
+      for (const set of asked) expect(bytesOf(problem, set)).toBeLessThanOrEqual(900);
+    });
+
+    it('finds none where a larger one were needed, and has asked for the least noisy', async () => {
+      const problem = limited(600);
+      const { judge, asked } = additive(problem, 20);
+      expect(await findSmallestPlan(problem, judge)).toEqual({ givenBack: undefined, complete: true });
+      const noise = asked.map((set) => damages.reduce((sum, damage, i) => sum + (set.has(i) ? 0 : damage), 0));
+      // The largest linear, and the largest of the small ones.
+      expect(Math.min(...noise)).toBe(damages.reduce((a, b) => a + b) - 300 - 40);
+    });
+
+    it('asks of a limit below the smallest linear for the plan alone', async () => {
+      const { judge, asked } = additive(limited(50), 0);
+      expect(await findSmallestPlan(limited(50), judge)).toEqual({ givenBack: undefined, complete: true });
+      expect(asked).toEqual([new Set()]);
+    });
+
+    it('ends whatever the damages and the limit are', async () => {
+      const drawn = fc.record({
+        damages: fc.array(fc.integer({ min: 0, max: 1000 }), { minLength: 18, maxLength: 18 }),
+        share: fc.double({ min: 0, max: 1, noNaN: true }),
+        bytesLimit: fc.integer({ min: 0, max: 4000 }),
+      });
+      await fc.assert(
+        fc.asyncProperty(drawn, async ({ damages: of, share, bytesLimit }) => {
+          const problem = { ...problemOf(of), bytesLimit };
+          const { judge, asked } = additive(problem, share * of.reduce((a, b) => a + b));
+          const { complete } = await findSmallestPlan(problem, judge);
+          expect(complete).toBe(true);
+          for (const set of asked) expect(bytesOf(problem, set)).toBeLessThanOrEqual(bytesLimit);
+        }),
+      );
+    });
+  });
 });

@@ -23,7 +23,7 @@ async function inspect(text: string | true, json = false): Promise<string> {
   let printed = '';
   const io = { stdout: { write: (part: string) => (printed += part) } } as unknown as Context['io'];
   const context = createContext(io, new AbortController().signal, { quiet: true, verbose: false, json });
-  expect(await run(context, { positional: [pipeline], flags: { text } })).toBeUndefined();
+  expect(await run(context, { positional: [pipeline], flags: { text }, given: new Set() })).toBeUndefined();
   return printed;
 }
 

@@ -23,7 +23,7 @@ async function inspect(transformer: Model): Promise<{ schemes: object[] }> {
   let printed = '';
   const io = { stdout: { write: (text: string) => (printed += text) } } as unknown as Context['io'];
   const context = createContext(io, new AbortController().signal, { quiet: true, verbose: false, json: true });
-  expect(await run(context, { positional: [pipeline], flags: {} })).toBeUndefined();
+  expect(await run(context, { positional: [pipeline], flags: {}, given: new Set() })).toBeUndefined();
   return JSON.parse(printed) as { schemes: object[] };
 }
 
