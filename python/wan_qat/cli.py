@@ -117,7 +117,8 @@ def write(output: Path, plan, source: str, student) -> None:
         if linear.bias is not None:
             tensors[f"{key}.bias"] = linear.bias.detach().float().cpu().contiguous()
         if linear.factors is not None:
-            tensors[f"{key}.smoothing"] = linear.factors.detach().float().cpu().contiguous()
+            # Linears that share an input share its factors, which safetensors does not take twice.
+            tensors[f"{key}.smoothing"] = linear.factors.detach().float().cpu().clone()
     ranges = {key: quantizer.range() for key, quantizer in student.quantizers.items()}
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
