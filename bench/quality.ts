@@ -11,6 +11,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { SharedReference } from '../src/evaluate/shared-reference.js';
 import { randn } from '../src/numerics/rng.js';
 import { runChain } from '../src/pipeline/denoise.js';
 import { latentElements } from '../src/pipeline/geometry.js';
@@ -77,6 +78,7 @@ const KINDS: readonly {
 ];
 
 const work = await mkdtemp(path.join(tmpdir(), 'wanq-quality-'));
+const shared = await SharedReference.open();
 try {
   const prompts = await promptsOf('calibration', Number(values.prompts));
   const calibration = await calibrateMicro(work, prompts.length);
@@ -106,7 +108,7 @@ try {
         made.push([`onnxruntime, ${method}`, output]);
       }
       for (const [quantizer, quantized] of made) {
-        const results = await evaluateMicro(quantized);
+        const results = await evaluateMicro(quantized, MICRO_PIPELINE, true, shared);
         const figure = (metric: string, digits: number): number =>
           Number(metricOf(results, metric).toFixed(digits)) + 0;
         const row = {
@@ -134,6 +136,7 @@ try {
     ],
   });
 } finally {
+  await shared.close();
   await rm(work, { recursive: true, force: true });
 }
 

@@ -8,12 +8,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { SharedReference } from '../src/evaluate/shared-reference.js';
 import { RANGE_METHODS } from '../src/quantize/options.js';
-import { calibrateMicro, evaluateMicro, metricOf, quantizeMicro } from './lib/micro.js';
+import { calibrateMicro, evaluateMicro, MICRO_PIPELINE, metricOf, quantizeMicro } from './lib/micro.js';
 import { type Row, report } from './lib/report.js';
 
 const { values } = parseArgs({ options: { prompts: { type: 'string', default: '8' } } });
 const work = await mkdtemp(path.join(tmpdir(), 'wanq-thresholds-'));
+const shared = await SharedReference.open();
 try {
   const calibration = await calibrateMicro(work, Number(values.prompts));
   const rows: Row[] = [];
@@ -24,7 +26,7 @@ try {
           const output = path.join(work, `${scheme}-${target}-${smooth}-${method}`);
           const { plan } = await quantizeMicro({ scheme, target, method, smooth, calibration, output });
           const clipped = plan.rows.flatMap(({ activation }) => activation?.clippedShare ?? []);
-          const results = await evaluateMicro(output);
+          const results = await evaluateMicro(output, MICRO_PIPELINE, true, shared);
           const row = {
             scheme,
             activations: target === 'tensorrt' ? 'S8' : 'U8',
@@ -53,5 +55,6 @@ try {
     ],
   });
 } finally {
+  await shared.close();
   await rm(work, { recursive: true, force: true });
 }

@@ -11,6 +11,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { readCalibration } from '../src/calibrate/file.js';
 import { bucketOf, ChannelExtremes } from '../src/calibrate/statistics.js';
+import { SharedReference } from '../src/evaluate/shared-reference.js';
 import { loadModel } from '../src/onnx/load.js';
 import { NORMALIZE } from '../src/passes/normalize.js';
 import { runPasses } from '../src/passes/pass.js';
@@ -26,6 +27,7 @@ const HEADROOM = 1.1;
 
 const { values } = parseArgs({ options: { prompts: { type: 'string', default: '8' } } });
 const work = await mkdtemp(path.join(tmpdir(), 'wanq-timesteps-'));
+const shared = await SharedReference.open();
 try {
   const file = await calibrateMicro(work, Number(values.prompts));
   const rows: Row[] = [];
@@ -66,6 +68,7 @@ try {
     ],
   });
 } finally {
+  await shared.close();
   await rm(work, { recursive: true, force: true });
 }
 
@@ -113,7 +116,7 @@ async function judge(plan: PlanFile, calibration: string, name: string): Promise
   await writePlan(file, plan);
   const output = path.join(work, name);
   await quantizeMicro({ scheme: 'ffn', target: plan.target, method: plan.method, calibration, output, plan: file });
-  const results = await evaluateMicro(output);
+  const results = await evaluateMicro(output, MICRO_PIPELINE, true, shared);
   await rm(output, { recursive: true });
   return results;
 }

@@ -25,8 +25,11 @@ interface RangeChoice {
   readonly headroom: number;
 }
 
+const MULTIPLES: readonly RangeChoice[] = HEADROOMS.map((headroom) => ({ method: 'minmax', headroom }));
+
+/** Thresholds are searched where nothing is smoothed: the histogram of all samples is of what was not divided, and smoothed ranges have little to clip. */
 const AUTO_RANGES: readonly RangeChoice[] = [
-  ...HEADROOMS.map((headroom) => ({ method: 'minmax' as const, headroom })),
+  ...MULTIPLES,
   ...(['kl', 'percentile', 'mse'] as const).map((method) => ({ method, headroom: 1 })),
 ];
 
@@ -152,13 +155,17 @@ class Fitter {
   choose(folds: readonly Fold[]): Candidate {
     const { method, smooth, dtype } = this.#options;
     const alphas = smooth === 'auto' ? [null, ...ALPHAS] : [smooth === 'none' ? null : smooth];
-    const ranges =
-      dtype === null ? [null] : method === 'auto' ? AUTO_RANGES : [{ method, headroom: 1 } satisfies RangeChoice];
-    const candidates = alphas.flatMap((alpha) => ranges.map((range): Candidate => ({ alpha, range })));
-    if (candidates.length === 1) return candidates[0] as Candidate;
-    let best = candidates[0] as Candidate;
+    const rangesAt = (alpha: number | null): readonly (RangeChoice | null)[] => {
+      if (dtype === null) return [null];
+      if (method !== 'auto') return [{ method, headroom: 1 }];
+      return alpha === null ? AUTO_RANGES : MULTIPLES;
+    };
+    const [first = null] = alphas;
+    let best: Candidate = { alpha: first, range: rangesAt(first)[0] ?? null };
+    if (alphas.length === 1 && rangesAt(first).length === 1) return best;
     let least = Number.POSITIVE_INFINITY;
     for (const alpha of alphas) {
+      const ranges = rangesAt(alpha);
       const costs = this.#costs(folds, alpha, ranges);
       ranges.forEach((range, i) => {
         if ((costs[i] as number) >= least) return;
