@@ -17,7 +17,7 @@ else
 fi
 export PYTHONDONTWRITEBYTECODE=1
 PYTHON=${PYTHON:-python3}
-steps=${STEPS:-1000}
+steps=${STEPS:-1500}
 
 step() {
   local label=$1 start=$SECONDS
@@ -81,10 +81,10 @@ train() {
 
 grep -v '^#' "$root/prompts/eval.txt" | head -n 4 >"$work/eval.txt"
 cat >"$work/rules.json" <<'JSON'
-{ "rules": [{ "metric": "psnr_drop", "operator": "<=", "limit": 3 }, { "metric": "sqnr", "operator": ">=", "limit": 35.5 }] }
+{ "rules": [{ "metric": "psnr_drop", "operator": "<=", "limit": 3 }, { "metric": "sqnr", "operator": ">=", "limit": 36.8 }] }
 JSON
 step "prompts" prompts
-step "calibrate" wanq calibrate "$micro/pipeline" --prompts "$work/calibration.txt" --steps 20 --guidance 5 -o "$work/calibration.safetensors"
+step "calibrate" wanq calibrate "$micro/pipeline" --prompts "$work/calibration.txt" --steps 20 --guidance 3 -o "$work/calibration.safetensors"
 step "quantize every linear" plan
 step "the gate fails" gate ptq 1
 step "fine-tune" train

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
@@ -141,10 +142,11 @@ class Interruption:
         raise KeyboardInterrupt
 
 
-def main(argv: list[str]) -> int:
+def guarded(name: str, work: Callable[[list[str]], None], argv: list[str]) -> int:
+    """Runs a command. Returns its exit code; what is wrong goes to stderr, as one line with the command's name."""
     interruption = Interruption()
     try:
-        run(argv)
+        work(argv)
         return 0
     except ExportError as error:
         message, code = "; ".join(filter(None, (str(error), error.hint))), error.code
@@ -156,5 +158,9 @@ def main(argv: list[str]) -> int:
             raise
     if interruption.seen:
         message, code = "interrupted, nothing was written", Exit.INTERRUPTED
-    print(f"export_wan: {message}", file=sys.stderr)
+    print(f"{name}: {message}", file=sys.stderr)
     return int(code)
+
+
+def main(argv: list[str]) -> int:
+    return guarded("export_wan", run, argv)

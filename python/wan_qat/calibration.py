@@ -46,7 +46,7 @@ class Calibration:
         return torch.stack(ends).amax(0)
 
     def assert_prompts(self, prompts: list[str], negative: str) -> None:
-        """Raises ExportError where the calibration was made of other prompts: its trajectories are what is trained on."""
+        """Raises ExportError where the calibration was made of others: its trajectories are what is trained on."""
         text = json.dumps([prompts, negative], ensure_ascii=False, separators=(",", ":"))
         if hashlib.sha256(text.encode()).hexdigest() == self.identity["prompts"]:
             return

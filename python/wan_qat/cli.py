@@ -6,10 +6,17 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wan_export.cli import Interruption, Parser, quiet_libraries
+from wan_export.cli import Parser, guarded, quiet_libraries
 from wan_export.errors import Exit, ExportError
+
+# torch takes seconds to import: wrong options should not wait for it.
+if TYPE_CHECKING:
+    from .plan import Plan
+    from .train import Student
 
 SCHEMA = "1"
 
@@ -20,18 +27,27 @@ def parse(argv: list[str]) -> argparse.Namespace:
         description="Fine-tune a Wan transformer for an INT8 plan, by distillation on the calibration's trajectories.",
     )
     need = {"type": Path, "required": True}
-    parser.add_argument("--checkpoint", **need, metavar="FOLDER", help="diffusers folder that the pipeline was exported from")
-    parser.add_argument("--plan", **need, metavar="FILE", help="plan of wanq, with ranges (`wanq quantize --save-plan`)")
-    parser.add_argument("--calibration", **need, metavar="FILE", help="calibration file of the pipeline")
-    parser.add_argument("--prompts", **need, metavar="FILE", help="prompts that the calibration was made of")
+    file = {**need, "metavar": "FILE"}
+    folder = {**need, "metavar": "FOLDER"}
+    parser.add_argument("--checkpoint", **folder, help="diffusers folder that the pipeline was exported from")
+    parser.add_argument("--plan", **file, help="plan of wanq, with ranges (`wanq quantize --save-plan`)")
+    parser.add_argument("--calibration", **file, help="calibration file of the pipeline")
+    parser.add_argument("--prompts", **file, help="prompts that the calibration was made of")
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="as in the calibration (default: empty)")
-    parser.add_argument("-o", "--output", **need, metavar="FOLDER", help="folder to write plan.json and weights.safetensors to")
-    parser.add_argument("--train", choices=("lora", "ranges"), default="lora", help="low-rank changes of the weights, biases and ranges; or biases and ranges alone (default: lora)")
+    parser.add_argument("-o", "--output", **folder, help="folder to write plan.json and weights.safetensors to")
+    parser.add_argument(
+        "--train",
+        choices=("lora", "ranges"),
+        default="lora",
+        help="low-rank changes of the weights, biases and ranges; or biases and ranges alone (default: lora)",
+    )
     parser.add_argument("--rank", type=int, default=32, help="of the changes (default: 32)")
     parser.add_argument("--steps", type=int, default=1000, help="of training (default: 1000)")
     parser.add_argument("--batch", type=int, default=8, help="samples a step (default: 8)")
     parser.add_argument("--learning-rate", type=float, default=3e-4, help="(default: 0.0003)")
-    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="what the transformer computes in (default: fp32)")
+    parser.add_argument(
+        "--dtype", choices=("fp32", "bf16"), default="fp32", help="what the transformer computes in (default: fp32)"
+    )
     parser.add_argument("--device", default=None, help="cuda or cpu (default: cuda where there is one)")
     options = parser.parse_args(argv)
     for name in ("rank", "steps", "batch"):
@@ -47,7 +63,8 @@ def run(argv: list[str]) -> None:
     if options.output.exists():
         raise ExportError(Exit.USAGE, f"{options.output} exists", "name another folder, or remove it")
     if not (options.checkpoint / "transformer" / "config.json").exists():
-        raise ExportError(Exit.MODEL, f"{options.checkpoint} is no diffusers checkpoint: it has no transformer/config.json")
+        what = f"{options.checkpoint} is no diffusers checkpoint: it has no transformer/config.json"
+        raise ExportError(Exit.MODEL, what, "name the folder that has transformer/ and text_encoder/ in it")
     quiet_libraries()
     from .calibration import Calibration
     from .plan import read_plan
@@ -69,7 +86,8 @@ def run(argv: list[str]) -> None:
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     embeddings = encode_prompts(options.checkpoint, [*prompts, options.negative_prompt], device)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.dtype]
-    model = WanTransformer3DModel.from_pretrained(options.checkpoint / "transformer", torch_dtype=dtype).to(device).eval()
+    model = WanTransformer3DModel.from_pretrained(options.checkpoint / "transformer", torch_dtype=dtype)
+    model = model.to(device).eval()
     scheduler = UniPCMultistepScheduler.from_pretrained(options.checkpoint / "scheduler")
     trajectories = Trajectories()
     try:
@@ -86,12 +104,13 @@ def run(argv: list[str]) -> None:
     finally:
         trajectories.close()
     write(options.output, plan, source, student)
-    print(f"{options.output}: {len(student.linears)} linears, SQNR on the calibration's chains {before:.2f} -> {after:.2f} dB")
+    gained = f"SQNR on the calibration's chains {before:.2f} -> {after:.2f} dB"
+    print(f"{options.output}: {len(student.linears)} linears, {gained}")
     given = f"--plan {options.output / 'plan.json'} --weights {options.output / 'weights.safetensors'}"
     print(f"next: npx wanq quantize PIPELINE {given} --calibration {options.calibration} -o FOLDER", file=sys.stderr)
 
 
-def progress(what: str):
+def progress(what: str) -> Callable[..., None]:
     """A line that is written over on a terminal, and every tenth of the way elsewhere."""
     last = -1
 
@@ -107,8 +126,11 @@ def progress(what: str):
     return say
 
 
-def write(output: Path, plan, source: str, student) -> None:
-    """`plan.json` with the ranges that were learned, and `weights.safetensors`: of each linear `KEY.weight` `[out, in]`, `KEY.bias`, and `KEY.smoothing` `[in]` where its input is divided."""
+def write(output: Path, plan: "Plan", source: str, student: "Student") -> None:
+    """`plan.json` with the ranges that were learned, and `weights.safetensors`.
+
+    Of each linear: `KEY.weight` `[out, in]`, `KEY.bias` `[out]`, and `KEY.smoothing` `[in]` where its input is divided.
+    """
     from safetensors.torch import save_file
 
     tensors = {}
@@ -134,15 +156,4 @@ def write(output: Path, plan, source: str, student) -> None:
 
 
 def main(argv: list[str]) -> int:
-    interruption = Interruption()
-    try:
-        run(argv)
-        return 0
-    except ExportError as error:
-        message, code = "; ".join(filter(None, (str(error), error.hint))), error.code
-    except OSError as error:
-        message, code = f"{error.filename or 'files'}: {error.strerror or error}", Exit.FILES
-    except KeyboardInterrupt:
-        message, code = "interrupted, nothing was written", Exit.INTERRUPTED
-    print(f"qat: {message}", file=sys.stderr)
-    return int(code)
+    return guarded("qat", run, argv)

@@ -1,6 +1,7 @@
 """Linears that compute as the quantized graph will, with gradients.
 
-Rounding passes its gradient straight through (Bengio et al., arXiv 1308.3432); ranges learn as in LSQ (Esser et al., arXiv 1902.08153).
+Rounding passes its gradient straight through (Bengio et al., arXiv 1308.3432); ranges learn as in LSQ (Esser et al.,
+arXiv 1902.08153).
 """
 
 import torch
@@ -19,13 +20,13 @@ def rounded(x: Tensor) -> Tensor:
 
 
 def smoothing_factors(activation: Tensor, weight: Tensor, alpha: float) -> Tensor:
-    """`[channels]`, SmoothQuant's max|x|^alpha / max|w|^(1 - alpha) (arXiv 2211.10438, equation 4), of geometric mean 1."""
+    """`[channels]`, max|x|^alpha / max|w|^(1 - alpha), of geometric mean 1 (SmoothQuant, arXiv 2211.10438)."""
     logs = alpha * activation.clamp_min(LEAST).log2() - (1 - alpha) * weight.clamp_min(LEAST).log2()
     return torch.exp2((logs - logs.mean()).clamp(-MAX_LOG, MAX_LOG))
 
 
 class StaticQuantizer(nn.Module):
-    """One range for a whole activation, which all linears that read it share: [low, high] for UINT8, +-threshold for INT8."""
+    """A range for an activation, shared by all linears that read it: [low, high] for UINT8, +-threshold for INT8."""
 
     def __init__(self, low: float, high: float, unsigned: bool) -> None:
         super().__init__()
@@ -59,7 +60,8 @@ class DynamicQuantizer(nn.Module):
 class QuantizedLinear(nn.Module):
     """A linear with INT8 weights, one scale for each output channel, over a quantized input.
 
-    Its own weight stays as it is: what is learned is a low-rank change of it (LoRA, arXiv 2106.09685), its bias, and the range of its input.
+    Its own weight stays as it is: what is learned is a low-rank change of it (LoRA, arXiv 2106.09685), its bias, and
+    the range of its input.
     """
 
     def __init__(self, linear: nn.Linear, quantizer: nn.Module | None, factors: Tensor | None, rank: int) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tuning by distillation: the quantized transformer learns to answer as the unquantized one did along the calibration's chains."""
+"""Distillation: the quantized transformer learns to answer as the unquantized one did on the calibration's chains."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from .fake_quant import DynamicQuantizer, QuantizedLinear, StaticQuantizer, smoo
 from .plan import Entry, Plan, module_of
 from .trajectories import Trajectories
 
-# Of a range, the share by which a step moves it, over the learning rate: Adam's steps do not know how large what they move is.
+# Of a range, the share by which a step moves it, over the learning rate: Adam does not know how large what it moves is.
 RANGE_RATE = 10
 WARM_UP = 0.05
 SEED = 0
@@ -39,7 +39,7 @@ class Student:
 
 
 def quantize(model: WanTransformer3DModel, plan: Plan, calibration: Calibration, rank: int) -> Student:
-    """Puts quantized linears in the place of those the plan names. Those that read the same value share its quantizer and smoothing."""
+    """Puts quantized linears in place of those the plan names; those that read one value share what is done to it."""
     torch.manual_seed(SEED)
     linears: dict[str, QuantizedLinear] = {}
     quantizers: dict[str, StaticQuantizer] = {}
@@ -103,7 +103,7 @@ def train(
     settings: Settings,
     on_step: Callable[[int, float], None],
 ) -> None:
-    """Lowers the mean of log noise, which is what SQNR in dB averages, so that no step of the chain outweighs the others.
+    """Lowers the mean of log noise, which SQNR in dB averages too, so that no step of the chain outweighs the others.
 
     Raises ExportError where the loss stops being a number.
     """

@@ -1,4 +1,4 @@
-"""The sampling chains that the calibration ran, with what the unquantized transformer answered at each step: what is learned to answer again."""
+"""The sampling chains that the calibration ran, with what the unquantized transformer answered at each step."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,16 +19,15 @@ MAX_TEXT = 512
 
 
 def encode_prompts(checkpoint: Path, prompts: list[str], device: str) -> dict[str, Tensor]:
-    """`[1, length, features]` of each prompt; rows of padding are zero, as in diffusers' WanPipeline. The encoder is gone afterwards."""
+    """`[1, length, features]` of each prompt; rows of padding are zero, as in diffusers' WanPipeline."""
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(checkpoint / "tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(checkpoint / "text_encoder", torch_dtype="auto").to(device).eval()
     embeddings = {}
     length = min(tokenizer.model_max_length, MAX_TEXT)
     for prompt in dict.fromkeys(prompts):
-        tokens = tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt", return_attention_mask=True
-        ).to(device)
+        padded = {"padding": "max_length", "max_length": length, "truncation": True, "return_attention_mask": True}
+        tokens = tokenizer(prompt, **padded, return_tensors="pt").to(device)
         with torch.no_grad():
             made = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
         embeddings[prompt] = (made * tokens.attention_mask[..., None]).float().cpu()
@@ -102,7 +101,7 @@ class Trajectories:
                 latents = scheduler.step(guided, timestep, latents, return_dict=False)[0]
 
     def batches(self, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Latents, timesteps, text and answers of `size` samples at a time, for ever; every sample once before any comes again."""
+        """Latents, timesteps, text and answers of `size` samples at a time, for ever; all once before any again."""
         generator = torch.Generator().manual_seed(seed)
         while True:
             order = torch.randperm(len(self.samples), generator=generator).tolist()

@@ -6,7 +6,7 @@ import { saveModel } from '../onnx/save.js';
 import { runPasses } from '../passes/pass.js';
 import { roundWeights } from '../passes/round-weights.js';
 import { branchesAt } from '../pipeline/denoise.js';
-import { PipelineFolder } from '../pipeline/layout.js';
+import { PipelineFolder, PLAN_NAME } from '../pipeline/layout.js';
 import { describePipeline, openDenoiser, type PipelineShape } from '../pipeline/open.js';
 import { readScheduler } from '../pipeline/schedulers/index.js';
 import { encodePrompts } from '../pipeline/text-encoder.js';
@@ -342,7 +342,7 @@ class Evaluation {
         return {
           path: folder.root,
           fingerprint: await fingerprint(loaded),
-          transformerBytes: await treeSize(folder.path('transformer')),
+          transformerBytes: await treeSize(folder.path('transformer'), [PLAN_NAME]),
           provider: outcome.provider,
           peakBytes: outcome.peakBytes,
           forwardMs: outcome.forwardMs,

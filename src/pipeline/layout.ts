@@ -9,6 +9,9 @@ import type { ScaleFactors } from './geometry.js';
 /** Parts of a text-to-video pipeline folder in optimum's ONNX layout. */
 export const COMPONENTS = ['transformer', 'text_encoder', 'vae_decoder', 'vae_encoder'] as const;
 
+/** What the plan of a quantized transformer is called, in the folder of its graph. */
+export const PLAN_NAME = 'plan.json';
+
 export type Component = (typeof COMPONENTS)[number];
 
 const modelIndex = z.looseObject({ _class_name: z.string().optional(), expand_timesteps: z.boolean().optional() });

@@ -12,9 +12,6 @@ import { TARGETS } from './target.js';
 /** Version of the file's layout. Another one is refused, never guessed at. */
 export const PLAN_SCHEMA = 1;
 
-/** What the plan of a quantized transformer is called, in the folder of its graph. */
-export const PLAN_NAME = 'plan.json';
-
 const smoothing = z.union([z.literal('none'), z.literal('auto'), z.number().min(0).max(1)]);
 
 const entry = z

@@ -17,7 +17,7 @@ import { shieldBiases } from '../passes/shield-biases.js';
 import { smoothActivations } from '../passes/smooth-activations.js';
 import { storeFloat16 } from '../passes/store-float16.js';
 import { topologicalSort } from '../passes/topological-sort.js';
-import { PipelineFolder } from '../pipeline/layout.js';
+import { PipelineFolder, PLAN_NAME } from '../pipeline/layout.js';
 import {
   assertSpace,
   assertWritable,
@@ -34,7 +34,7 @@ import { type FittedPlan, fitPlan } from './fit/plan.js';
 import type { Verification } from './options.js';
 import { openWeights } from './other-weights.js';
 import { makePlan, needsCalibration, type PlannedLinear, type PlanOptions, type QuantPlan } from './plan.js';
-import { PLAN_NAME, planToFile, readPlan, writePlan } from './plan-file.js';
+import { planToFile, readPlan, writePlan } from './plan-file.js';
 import { refuseUnsupported } from './support.js';
 import { computesFloat16, TARGET_TRAITS } from './target.js';
 import { type Verified, verify } from './verify.js';

@@ -1,7 +1,8 @@
 import path from 'node:path';
 import { printable, WanqError } from '../errors.js';
 import { loadGraph } from '../onnx/load.js';
-import { PLAN_NAME, type PlanFile, readPlan } from '../quantize/plan-file.js';
+import { PLAN_NAME } from '../pipeline/layout.js';
+import { type PlanFile, readPlan } from '../quantize/plan-file.js';
 import { exists } from '../util/files.js';
 
 /** A quantized pipeline, as it was quantized. */

@@ -261,11 +261,16 @@ export async function copyTree(from: string, to: string, link: boolean): Promise
   }
 }
 
-/** Bytes of all files below a path, following links. */
-export async function treeSize(target: string): Promise<number> {
+/**
+ * Bytes of all files below a path, following links.
+ * @param without names directly in it that are not counted
+ */
+export async function treeSize(target: string, without: readonly string[] = []): Promise<number> {
   const info = await stat(target);
   if (!info.isDirectory()) return info.size;
   let total = 0;
-  for (const name of await readdir(target)) total += await treeSize(path.join(target, name));
+  for (const name of await readdir(target)) {
+    if (!without.includes(name)) total += await treeSize(path.join(target, name));
+  }
   return total;
 }

@@ -249,7 +249,10 @@ function rangeOf(
   const chosen = chosenRange(choice, () => histogram.toJSON(), range, dtype, percentile);
   const [low, high] = [prescribed?.low ?? chosen.low, prescribed?.high ?? chosen.high];
   const searched = low === chosen.low && high === chosen.high && choice.method !== 'minmax';
-  const clippedShare = searched ? chosen.clippedShare : histogram.shareOutside(low, high);
+  // A symmetric scale covers the larger end on both sides.
+  const end = Math.max(Math.abs(low), Math.abs(high));
+  const [from, to] = dtype === 'int8' ? [-end, end] : [low, high];
+  const clippedShare = searched ? chosen.clippedShare : histogram.shareOutside(from, to);
   return { ...chosen, low, high, clippedShare, ...choice, ...range };
 }
 
