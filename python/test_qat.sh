@@ -31,9 +31,9 @@ wanq() {
   node "$root/bin/wanq.js" "$@"
 }
 
-# Prompts of the fixture's grammar, none of which is evaluated on.
+# Prompts of the fixture's grammar, none of which is evaluated on: 128 to train on, the first 32 of them to calibrate on.
 prompts() {
-  "$PYTHON" - "$root/prompts" >"$work/calibration.txt" <<'PYTHON'
+  "$PYTHON" - "$root/prompts" >"$work/training.txt" <<'PYTHON'
 import itertools
 import random
 import sys
@@ -48,8 +48,9 @@ parts = (
 )
 every = [f"a {a} {b} {c} {d} over a {e} background" for a, b, c, d, e in itertools.product(*parts)]
 random.Random(0).shuffle(every)
-print("\n".join([prompt for prompt in every if prompt not in known][:32]))
+print("\n".join([prompt for prompt in every if prompt not in known][:128]))
 PYTHON
+  head -n 32 "$work/training.txt" >"$work/calibration.txt"
 }
 
 # The plan of all linears: that of the blocks, with those outside added, and ranges chosen for them too.
@@ -76,7 +77,7 @@ gate() {
 }
 
 train() {
-  "$PYTHON" "$here/qat.py" --checkpoint "$micro/checkpoint" --plan "$work/plan.json" --calibration "$work/calibration.safetensors" --prompts "$work/calibration.txt" --steps "$steps" -o "$work/qat"
+  "$PYTHON" "$here/qat.py" --checkpoint "$micro/checkpoint" --plan "$work/plan.json" --calibration "$work/calibration.safetensors" --prompts "$work/training.txt" --steps "$steps" -o "$work/qat"
 }
 
 grep -v '^#' "$root/prompts/eval.txt" | head -n 4 >"$work/eval.txt"

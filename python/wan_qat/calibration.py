@@ -46,9 +46,10 @@ class Calibration:
         return torch.stack(ends).amax(0)
 
     def assert_prompts(self, prompts: list[str], negative: str) -> None:
-        """Raises ExportError where the calibration was made of others: its trajectories are what is trained on."""
-        text = json.dumps([prompts, negative], ensure_ascii=False, separators=(",", ":"))
+        """Raises ExportError where the first of them are not those that the calibration was made of."""
+        own = prompts[: self.identity["promptCount"]]
+        text = json.dumps([own, negative], ensure_ascii=False, separators=(",", ":"))
         if hashlib.sha256(text.encode()).hexdigest() == self.identity["prompts"]:
             return
         hint = "give the prompts file (and --negative-prompt) that `wanq calibrate` was given"
-        raise ExportError(Exit.USAGE, f"{self.file} was made of other prompts than these {len(prompts)}", hint)
+        raise ExportError(Exit.USAGE, f"{self.file} was made of other prompts than these {len(own)}", hint)

@@ -32,7 +32,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--checkpoint", **folder, help="diffusers folder that the pipeline was exported from")
     parser.add_argument("--plan", **file, help="plan of wanq, with ranges (`wanq quantize --save-plan`)")
     parser.add_argument("--calibration", **file, help="calibration file of the pipeline")
-    parser.add_argument("--prompts", **file, help="prompts that the calibration was made of")
+    parser.add_argument("--prompts", **file, help="prompts of the calibration; more may follow them")
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="as in the calibration (default: empty)")
     parser.add_argument("-o", "--output", **folder, help="folder to write plan.json and weights.safetensors to")
     parser.add_argument(
@@ -81,7 +81,7 @@ def run(argv: list[str]) -> None:
     from .train import Settings, quantize, sqnr_of, train
     from .trajectories import Trajectories, encode_prompts, read_prompts
 
-    prompts = read_prompts(options.prompts)[: calibration.identity["promptCount"]]
+    prompts = read_prompts(options.prompts)
     calibration.assert_prompts(prompts, options.negative_prompt)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     embeddings = encode_prompts(options.checkpoint, [*prompts, options.negative_prompt], device)

@@ -16,7 +16,7 @@ from .plan import Entry, Plan, module_of
 from .trajectories import Trajectories
 
 # Of a range, the share by which a step moves it, over the learning rate: Adam does not know how large what it moves is.
-RANGE_RATE = 10
+RANGE_RATE = 1
 WARM_UP = 0.05
 SEED = 0
 
