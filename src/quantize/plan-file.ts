@@ -6,7 +6,7 @@ import { MAX_PLAN_BYTES } from '../limits.js';
 import { readBounded, writeAtomic } from '../util/files.js';
 import { FLOAT_STORAGES, RANGE_METHODS } from './options.js';
 import type { QuantPlan } from './plan.js';
-import { PRECISIONS } from './precision.js';
+import { isInt8, PRECISIONS } from './precision.js';
 import { TARGETS } from './target.js';
 
 /** Version of the file's layout. Another one is refused, never guessed at. */
@@ -112,7 +112,8 @@ export function planToFile({ model, rows, target, method, smooth, float }: Quant
     // Without a calibration, neither range nor smoothing was chosen.
     const decided = activation !== null || decision === 'int8-dynamic';
     const smoothed = decided ? { smooth: alpha ?? ('none' as const) } : {};
-    return [[key, { precision: decision, input, ...smoothed, ...chosen, reason }] as const];
+    const read = isInt8(decision) ? { input } : {};
+    return [[key, { precision: decision, ...read, ...smoothed, ...chosen, reason }] as const];
   });
   return { schema: PLAN_SCHEMA, model, target, method, smooth, float, linears: Object.fromEntries(linears) };
 }
