@@ -27,6 +27,8 @@ const { values } = parseArgs({
     peer: { type: 'boolean', default: false },
   },
 });
+/** Ranges as they were seen, which nothing is read for; the default looks at kept tokens and weights. */
+const PLAIN = ['--method', 'minmax', '--smooth', 'none'];
 const wanq = path.join(ROOT, 'bin', 'wanq.js');
 const work = await mkdtemp(
   path.join(values.model ? path.dirname(path.resolve(values.model)) : tmpdir(), 'wanq-bench-'),
@@ -38,10 +40,10 @@ try {
   const data = path.join(model, 'transformer', 'model.onnx_data');
   const bytes = (await stat(data)).size;
 
-  // The smallest video there is: the ranges do not matter here.
+  // Four prompts, which judge each other, of as many tokens as calibration keeps of a 5B.
   const calibration = path.join(work, 'calibration.safetensors');
-  const size = ['--frames', '1', '--height', '64', '--width', '64'];
-  const calibrate = ['--synthetic-inputs', '1', '--steps', '1', '--guidance', '1', ...size, '--device', 'cpu'];
+  const size = ['--frames', '1', '--height', '256', '--width', '256'];
+  const calibrate = ['--synthetic-inputs', '4', '--steps', '1', '--guidance', '1', ...size, '--device', 'cpu'];
   await measure(process.execPath, [wanq, 'calibrate', model, ...calibrate, '-o', calibration]);
 
   const copy = path.join(work, 'copy');
@@ -53,9 +55,11 @@ try {
   const commands: [name: string, command: string, args: string[], output: string][] = [
     ['read', 'sh', ['-c', 'cat "$0" > /dev/null', data], copy],
     ['cp and fsync', 'sh', ['-c', 'cp "$0" "$1" && sync "$1"', data, copy], copy],
-    quantize('ffn', ['--scheme', 'ffn']),
-    quantize('ffn16', ['--scheme', 'ffn', '--float', 'fp16']),
-    quantize('blocks16', ['--scheme', 'blocks', '--float', 'fp16']),
+    quantize('ffn', ['--scheme', 'ffn', ...PLAIN]),
+    quantize('ffn16', ['--scheme', 'ffn', '--float', 'fp16', ...PLAIN]),
+    quantize('blocks16', ['--scheme', 'blocks', '--float', 'fp16', ...PLAIN]),
+    quantize('ffn-auto', ['--scheme', 'ffn']),
+    quantize('blocks16-auto', ['--scheme', 'blocks', '--float', 'fp16']),
   ];
   if (values.peer && hasPeer()) {
     const file = path.join(model, 'transformer', 'model.onnx');
@@ -88,7 +92,8 @@ try {
       'of it own, MB': anonymous / 1e6,
       'written, GB': name === 'read' ? null : (await sizeOf(output)) / 1e9,
     });
-    if (name === 'wanq quantize --scheme ffn' || name.includes('blocks')) {
+    // Smoothed weights are others than their source.
+    if (name.includes('--smooth none') && !name.includes('ffn --float')) {
       const { weights, values: compared, worst } = await compareWeights(model, output);
       notes.push(
         `${name}: ${weights} weights, ${(compared / 1e9).toFixed(3)} G values, none further than ${worst.toFixed(6)} x scale / 2 from its source.`,

@@ -130,7 +130,6 @@ interface Candidate {
 interface Prepared {
   readonly factors: Float32Array | undefined;
   readonly range: { readonly min: number; readonly max: number };
-  readonly weightNoise: number;
   /** Of the kept tokens, smoothed. */
   histogram(): HistogramData;
 }
@@ -164,9 +163,10 @@ class Fitter {
     let best: Candidate = { alpha: first, range: rangesAt(first)[0] ?? null };
     if (alphas.length === 1 && rangesAt(first).length === 1) return best;
     let least = Number.POSITIVE_INFINITY;
+    const energies = folds.map(({ tokens }) => outputEnergy(tokens, { gain: this.#gain }));
     for (const alpha of alphas) {
       const ranges = rangesAt(alpha);
-      const costs = this.#costs(folds, alpha, ranges);
+      const costs = this.#costs(folds, energies, alpha, ranges);
       ranges.forEach((range, i) => {
         if ((costs[i] as number) >= least) return;
         least = costs[i] as number;
@@ -177,23 +177,29 @@ class Fitter {
   }
 
   /** @returns of each range, the relative errors of all folds together */
-  #costs(folds: readonly Fold[], alpha: number | null, ranges: readonly (RangeChoice | null)[]): number[] {
+  #costs(
+    folds: readonly Fold[],
+    energies: readonly number[],
+    alpha: number | null,
+    ranges: readonly (RangeChoice | null)[],
+  ): number[] {
     const { dtype, percentile, scaleType } = this.#options;
     const costs = ranges.map(() => 0);
-    for (const fold of folds) {
-      if (fold.tokens.length === 0) continue;
+    // Whatever fold judges, the weights are rounded with nearly the same factors.
+    const weightNoise = this.#weights.weightNoise(this.prepare(folds, alpha).factors);
+    for (const [i, fold] of folds.entries()) {
+      const energy = energies[i] as number;
+      if (energy === 0) continue;
       // One fold alone has to judge itself.
       const others = folds.length > 1 ? folds.filter((other) => other !== fold) : folds;
       const prepared = this.prepare(others, alpha);
-      const { factors, weightNoise } = prepared;
+      const { factors } = prepared;
       const tokens = divided(fold.tokens, factors);
-      const energy = outputEnergy(fold.tokens, { gain: this.#gain });
-      if (energy === 0) continue;
-      ranges.forEach((choice, i) => {
+      ranges.forEach((choice, r) => {
         const range = choice && dtype && chosenRange(choice, prepared.histogram, prepared.range, dtype, percentile);
         const scale = range && dtype ? activationScale(dtype, range.low, range.high, scaleType) : undefined;
         const error = outputError(tokens, factors, { gain: this.#gain, weightNoise }, scale);
-        costs[i] = (costs[i] as number) + error / energy;
+        costs[r] = (costs[r] as number) + error / energy;
       });
     }
     return costs;
@@ -212,7 +218,6 @@ class Fitter {
     return {
       factors,
       range: smoothed.range,
-      weightNoise: this.#weights.weightNoise(factors),
       histogram: () => {
         histogram ??= histogramOf(folds, factors).toJSON();
         return histogram;
