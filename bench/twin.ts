@@ -9,11 +9,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { writeOutlierTwin } from '../fixtures/outlier-twin/twin.js';
+import { SharedReference } from '../src/evaluate/shared-reference.js';
 import { calibrateMicro, evaluateMicro, MICRO_PIPELINE, metricOf, quantizeMicro } from './lib/micro.js';
 import { type Row, report } from './lib/report.js';
 
 const { values } = parseArgs({ options: { prompts: { type: 'string', default: '8' } } });
 const work = await mkdtemp(path.join(tmpdir(), 'wanq-twin-'));
+const references = new Map<string, SharedReference>();
 try {
   const twin = path.join(work, 'twin');
   await writeOutlierTwin(MICRO_PIPELINE, twin, { link: true });
@@ -25,6 +27,7 @@ try {
   for (const [name, pipeline] of models) {
     const folder = await mkdtemp(path.join(work, name));
     calibrations.set(name, await calibrateMicro(folder, Number(values.prompts), pipeline));
+    references.set(name, await SharedReference.open());
   }
   const rows: Row[] = [];
   for (const scheme of ['ffn', 'blocks'] as const) {
@@ -38,7 +41,7 @@ try {
           const output = path.join(work, [name, scheme, target, method].join('-'));
           const calibration = calibrations.get(name) as string;
           await quantizeMicro({ pipeline, scheme, target, method, smooth, calibration, output });
-          measured.push(await evaluateMicro(output, pipeline));
+          measured.push(await evaluateMicro(output, pipeline, true, references.get(name)));
           await rm(output, { recursive: true });
         }
         const [micro, outliers] = measured.map((results) => metricOf(results, 'sqnr')) as [number, number];
@@ -63,5 +66,6 @@ try {
     notes: ['Each quantized model against its own unquantized one; 20 steps, both branches, 4 prompts.'],
   });
 } finally {
+  for (const reference of references.values()) await reference.close();
   await rm(work, { recursive: true, force: true });
 }

@@ -8,17 +8,10 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 micro=$root/fixtures/micro-wan
+. "$here/proof.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PYTHONDONTWRITEBYTECODE=1
-
-step() {
-  local label=$1 start=$SECONDS
-  shift
-  echo "== $label"
-  "$@"
-  echo "-- $label: $((SECONDS - start)) s"
-}
 
 fresh_environment() {
   python3 -m venv "$work/venv"
@@ -33,10 +26,6 @@ export_micro() {
   local output=$1
   shift
   "$PYTHON" "$here/export_wan.py" "$micro/checkpoint" -o "$output" --height 128 --width 128 --frames 17 "$@"
-}
-
-wanq() {
-  node "$root/bin/wanq.js" "$@"
 }
 
 # Every component, on other inputs than the script's own check, against the pipeline that the fixture ships.

@@ -8,6 +8,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 micro=$root/fixtures/micro-wan
+. "$here/proof.sh"
 if [ $# -gt 0 ]; then
   work=$1
   mkdir -p "$work"
@@ -18,18 +19,6 @@ fi
 export PYTHONDONTWRITEBYTECODE=1
 PYTHON=${PYTHON:-python3}
 steps=${STEPS:-1500}
-
-step() {
-  local label=$1 start=$SECONDS
-  shift
-  echo "== $label"
-  "$@"
-  echo "-- $label: $((SECONDS - start)) s"
-}
-
-wanq() {
-  node "$root/bin/wanq.js" "$@"
-}
 
 # Prompts of the fixture's grammar, none of which is evaluated on: 128 to train on, the first 32 of them to calibrate on.
 prompts() {

@@ -1,5 +1,12 @@
 import { Option } from 'commander';
-import { ACTIVATIONS, type Activations, FLOAT_STORAGES, RANGE_METHODS, type Smoothing } from '../quantize/options.js';
+import {
+  ACTIVATIONS,
+  type Activations,
+  DEFAULT_PERCENTILE,
+  FLOAT_STORAGES,
+  RANGE_METHODS,
+  type Smoothing,
+} from '../quantize/options.js';
 import { SCHEMES, type Scheme } from '../quantize/scheme.js';
 import { int8Precision, TARGETS, type Target } from '../quantize/target.js';
 import type { Context } from './context.js';
@@ -26,7 +33,7 @@ export function planOptions(defaults: { scheme: Scheme }): Option[] {
       .default('auto'),
     new Option('--percentile <p>', 'percent of samples that --method percentile keeps')
       .argParser(number(50, 100))
-      .default(99.999),
+      .default(DEFAULT_PERCENTILE),
     new Option('--target <name>', 'runtime the graph is written for').choices(TARGETS).default('ort-cpu'),
     new Option(
       '--activations <how>',

@@ -1,6 +1,6 @@
 import { printable, WanqError } from '../errors.js';
-import type { DataTypeName } from '../ir/dtype.js';
-import { Tensor } from '../ir/tensor.js';
+import { STORED_FLOATS } from '../ir/dtype.js';
+import { sameDims, Tensor } from '../ir/tensor.js';
 import type { StoredTensor } from './checkpoint.js';
 
 /** Where a graph that is built gets its weights from. */
@@ -8,8 +8,6 @@ export interface WeightSource {
   /** @param dims the shape the model gives it */
   take(name: string, dims: readonly number[]): Tensor;
 }
-
-const DTYPES: Readonly<Record<string, DataTypeName>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
 
 /** Tensors that diffusers too skips when it loads a checkpoint: it builds no module for them. */
 const IGNORED = /(^|\.)norm_added_q\./;
@@ -35,7 +33,7 @@ export class CheckpointWeights implements WeightSource {
   take(name: string, dims: readonly number[]): Tensor {
     this.#taken.add(name);
     const stored = this.#tensors.get(name);
-    const dtype = DTYPES[stored?.dtype ?? ''];
+    const dtype = STORED_FLOATS[stored?.dtype ?? ''];
     if (!stored) this.#missing.push(name);
     else if (!sameDims(stored.dims, dims)) {
       this.#misshapen.push(`${name} is [${stored.dims.join(', ')}], expected [${dims.join(', ')}]`);
@@ -74,8 +72,4 @@ function complaint(items: readonly string[], what: string): string {
   const listed = items.slice(0, LISTED).map((item) => printable(item, 120));
   const more = items.length > LISTED ? ` and ${items.length - LISTED} more` : '';
   return `${items.length} ${items.length === 1 ? 'tensor is' : 'tensors are'} ${what} (${listed.join('; ')}${more})`;
-}
-
-function sameDims(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((dim, i) => dim === b[i]);
 }

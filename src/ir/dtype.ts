@@ -77,3 +77,10 @@ export function isStorableFloat(dtype: DataTypeName): boolean {
 export function isQuantizableFloat(dtype: DataTypeName): dtype is 'float32' | 'float16' | 'bfloat16' {
   return dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16';
 }
+
+/** Floats that a checkpoint stores, by what safetensors calls them. */
+export const STORED_FLOATS: Readonly<Record<string, DataTypeName>> = {
+  F32: 'float32',
+  F16: 'float16',
+  BF16: 'bfloat16',
+};

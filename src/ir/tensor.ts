@@ -87,6 +87,10 @@ export interface TensorSource {
   readInto(tensor: Tensor, start: number, target: Uint8Array): Promise<void>;
 }
 
+export function sameDims(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((dim, i) => dim === b[i]);
+}
+
 /** The bytes of a typed array, without copying. wanq runs on little-endian machines only, as onnxruntime does. */
 export function asBytes(array: ArrayBufferView): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);

@@ -18,12 +18,6 @@ export interface ReplacedWeight {
   readonly bias?: Tensor | undefined;
 }
 
-/** Input of each operator that adds a bias which is read as such. */
-const BIAS_INPUT: ReadonlyMap<string, number> = new Map([
-  ['Gemm', 2],
-  ['Conv', 2],
-]);
-
 /**
  * Has linears multiply by other weights and add other biases. A product that reads its weight as `[in, out]` gets a Transpose of the new one, which is
  * quantized like any other and which runtimes compute when they load the model.
@@ -37,7 +31,8 @@ export function replaceWeights(items: readonly ReplacedWeight[]): Pass {
     run({ graph }) {
       const replacer = new Replacer(graph);
       for (const item of items) replacer.replace(item);
-      return counted(items.length, 'linear') && `${counted(items.length, 'linear')} with other weights`;
+      const linears = counted(items.length, 'linear');
+      return linears && `${linears} with other weights`;
     },
   };
 }
@@ -73,8 +68,8 @@ class Replacer {
   }
 
   #replaceBias({ node, output, role, outFeatures }: Linear, bias: Tensor): void {
-    const at = BIAS_INPUT.get(node.opType);
-    const own = at !== undefined && (node.inputs[at] ?? '') !== '' ? [{ node, at }] : [];
+    // Of a Gemm or a Conv; other products have no third input.
+    const own = (node.inputs[2] ?? '') === '' ? [] : [{ node, at: 2 }];
     const added = (this.#index.consumers.get(output) ?? [])
       .filter((use) => use.node.isOnnx && use.node.opType === 'Add' && use.node.inputs.length === 2)
       .map((use) => ({ node: use.node, at: 1 - use.input }));

@@ -28,6 +28,9 @@ export type Activations = (typeof ACTIVATIONS)[number];
 /** How ranges of activations are chosen. `auto`: for each, of these and of multiples of the range seen, what errs least at the linear's output. */
 export const RANGE_METHODS = ['auto', ...THRESHOLD_METHODS] as const;
 
+/** Percent of samples that method `percentile` keeps where nothing is said. */
+export const DEFAULT_PERCENTILE = 99.999;
+
 export type RangeMethod = (typeof RANGE_METHODS)[number];
 
 /** Strength of smoothing: none, one alpha in [0, 1] for all, or for each activation what errs least at the linears' outputs. */

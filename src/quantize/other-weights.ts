@@ -2,9 +2,9 @@ import { distance } from 'fastest-levenshtein';
 import { findProducts } from '../analyze/leftovers.js';
 import type { Linear } from '../analyze/linears.js';
 import { printable, WanqError } from '../errors.js';
-import type { DataTypeName } from '../ir/dtype.js';
+import { STORED_FLOATS } from '../ir/dtype.js';
 import type { Graph } from '../ir/graph.js';
-import { Tensor } from '../ir/tensor.js';
+import { sameDims, Tensor } from '../ir/tensor.js';
 import type { LoadedModel } from '../onnx/load.js';
 import type { ReplacedWeight } from '../passes/replace-weights.js';
 import { SafetensorsFile } from '../util/safetensors.js';
@@ -15,8 +15,6 @@ export const WEIGHTS_SCHEMA = 1;
 
 const PARTS = ['weight', 'bias', 'smoothing'] as const;
 type Part = (typeof PARTS)[number];
-
-const TYPES: Readonly<Record<string, DataTypeName>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' };
 
 /** Weights that were trained for a plan, as `python/qat.py` writes them. */
 export interface OtherWeights {
@@ -63,17 +61,16 @@ export async function openWeights(
         const nearest = keys.toSorted((a, b) => distance(a, key) - distance(b, key))[0];
         return fail(`has "${printable(name)}", which is no linear's`, `the nearest linear is ${nearest}`);
       }
-      const type = TYPES[dtype];
+      const type = STORED_FLOATS[dtype];
       const { inFeatures, outFeatures, weight } = linear;
       const dims = { weight: [outFeatures, inFeatures], bias: [outFeatures], smoothing: [inFeatures] }[part as Part];
-      const elements = dims.reduce((product, dim) => product * dim, 1);
-      const kernel = part === 'weight' && linear.kind === 'Conv' && same(shape, weight.dims);
-      if (type === undefined || !(kernel || same(shape, dims))) {
+      const kernel = part === 'weight' && linear.kind === 'Conv' && sameDims(shape, weight.dims);
+      if (type === undefined || !(kernel || sameDims(shape, dims))) {
         return fail(`has ${printable(name)} as ${dtype} [${shape.join(', ')}], wanted floats [${dims.join(', ')}]`);
       }
       if (part === 'smoothing') {
         const { data } = await opened.read(name);
-        if (!(data instanceof Float32Array) || data.length !== elements || !data.every((value) => value > 0))
+        if (!(data instanceof Float32Array) || !data.every((value) => value > 0))
           return fail(`has ${printable(name)} that is not positive numbers in FP32`);
         smoothing.set(linear.output, data);
         continue;
@@ -88,8 +85,4 @@ export async function openWeights(
   } finally {
     await opened.close();
   }
-}
-
-function same(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((dim, i) => dim === b[i]);
 }

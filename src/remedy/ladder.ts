@@ -3,10 +3,9 @@ import path from 'node:path';
 import { printable, WanqError } from '../errors.js';
 import type { SharedReference } from '../evaluate/shared-reference.js';
 import type { Verdict } from '../gate/judge.js';
-import type { Rule } from '../gate/rules.js';
+import { DEFAULT_PERCENTILE } from '../quantize/options.js';
 import { planPipeline } from '../quantize/quantize.js';
 import type { Metric } from '../report/results.js';
-import type { SensitivityBudget } from '../search/sensitivity.js';
 import {
   assertSpace,
   assertWritable,
@@ -17,36 +16,20 @@ import {
   treeSize,
   writeFolderAtomic,
 } from '../util/files.js';
-import { evaluateInto, type Judged, type MeasuredAlike } from './evaluation.js';
+import { evaluateInto, type Judged } from './evaluation.js';
 import { type FailingModel, planPathOf, readFailing } from './failing.js';
 import { assertTunable } from './qat.js';
-import { PERCENTILE } from './quantized.js';
-import type { RungName, RungSettings } from './rung.js';
+import type { AttemptSettings, RungName } from './rung.js';
 import { rungsFor } from './rungs.js';
 
-export interface RemedyOptions extends RungSettings {
+export interface RemedyOptions extends AttemptSettings {
   /** Pipeline folders. */
   readonly reference: string;
   readonly quantized: string;
-  /** Calibration file of the reference. */
-  readonly calibration: string;
   /** Folder to write; it must not exist. */
   readonly output: string;
-  readonly rules: readonly Rule[];
-  /** How the failing pipeline was measured, and all attempts are. */
-  readonly measured: MeasuredAlike;
-  /** Of the layers' search. */
-  readonly sensitivityBudget: SensitivityBudget;
-  readonly evaluations: number;
-  readonly budgetMs?: number | undefined;
-  /** Keeps what the search measured, so that an interrupted run goes on. */
-  readonly cache: string;
-  /** Interpreter of the fine-tuning. */
-  readonly python: string;
-  readonly signal?: AbortSignal | undefined;
   /** Called before a rung is tried. */
   readonly onRung?: ((name: RungName) => void) | undefined;
-  readonly onProgress?: ((stage: string, done?: number, total?: number) => void) | undefined;
 }
 
 /** What became of one rung. */
@@ -88,7 +71,7 @@ export async function assertRemediable(options: RemedyOptions): Promise<FailingM
   const { plan, planPath } = failing;
   await planPipeline({
     ...{ pipeline: reference, calibration, plan: planPath, scheme: 'blocks', target: plan.target, method: plan.method },
-    ...{ percentile: PERCENTILE, keep: [] },
+    ...{ percentile: DEFAULT_PERCENTILE, keep: [] },
   });
   for (const given of [checkpoint, calibrationPrompts]) {
     if (given === undefined || (await exists(given))) continue;
@@ -159,8 +142,7 @@ export function remedy(
         },
       );
       const { results, verdict } = judged;
-      const evaluated = { bytes: results.quantized.transformerBytes, metrics: results.metrics, verdict };
-      rungs.push({ rung: name, why: undefined, evaluated });
+      rungs.push({ rung: name, why: undefined, evaluated: evaluatedRung(judged) });
       if (verdict.passed) {
         await settle(pipeline, quantized);
         await liftAttempt(work, folder);
@@ -174,6 +156,10 @@ export function remedy(
     }
     return { rungs, passed: undefined, base: base.lasting };
   });
+}
+
+export function evaluatedRung({ results: { quantized, metrics }, verdict }: Judged): EvaluatedRung {
+  return { bytes: quantized.transformerBytes, metrics, verdict };
 }
 
 /** What rungs go on from. */

@@ -1,10 +1,11 @@
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { DEFAULT_PERCENTILE } from '../quantize/options.js';
 import { isInt8 } from '../quantize/precision.js';
 import { searchMarkdown } from '../report/search.js';
 import { search } from '../search/search.js';
-import { PERCENTILE, quantizeByPlan } from './quantized.js';
-import { MADE, type Rung, type RungSettings } from './rung.js';
+import { quantizeByPlan } from './quantized.js';
+import { MADE, quantizeCommand, type Rung, type RungSettings } from './rung.js';
 
 /** Linears given back to their precision, as few bytes of them as pass. */
 export const layers: Rung = {
@@ -14,17 +15,14 @@ export const layers: Rung = {
     `linears given back to their precision, ${percent(settings)} of the saved bytes at most (wanq search)`,
   costs: 'the bytes and the INT8 speed of what is given back; the time of a sensitivity and of several evaluations',
   commands: (context) => {
-    const { failing, calibration, base, components, searching, stem, giveBack } = context;
+    const { failing, calibration, base, searching, stem, giveBack } = context;
     const by = ['--plan', base, '--calibration', calibration];
     return [
       [
         ...['wanq', 'search', failing.reference, ...by, ...searching],
         ...['--give-back', String(100 * giveBack), '-o', `${stem}-layers.json`],
       ],
-      [
-        ...['wanq', 'quantize', failing.reference, '--plan', `${stem}-layers.json`],
-        ...['--calibration', calibration, ...components, '-o', `${stem}-layers`],
-      ],
+      quantizeCommand(context, 'layers', `${stem}-layers.json`),
     ];
   },
   run: async (attempt) => {
@@ -39,7 +37,7 @@ export const layers: Rung = {
         scheme: 'blocks',
         target: failing.plan.target,
         method: failing.plan.method,
-        percentile: PERCENTILE,
+        percentile: DEFAULT_PERCENTILE,
         keep: [],
       },
       ...{ rules, shared, known, sensitivityBudget, evaluations, budgetMs, giveBack, cache, output, signal },

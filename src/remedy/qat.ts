@@ -3,7 +3,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isInt8 } from '../quantize/precision.js';
 import { quantizeByPlan } from './quantized.js';
-import { MADE, type Rung } from './rung.js';
+import { MADE, quantizeCommand, type Rung } from './rung.js';
 import { runScript } from './script.js';
 
 /** Part of the package, beside what is compiled. */
@@ -19,7 +19,7 @@ export const qat: Rung = {
   does: () => 'weights fine-tuned for the plan against the reference (python/qat.py)',
   costs: 'no bytes, no speed; training: torch, the diffusers checkpoint, a GPU for models of size',
   commands: (context) => {
-    const { failing, calibration, base, components, stem } = context;
+    const { calibration, base, stem } = context;
     const { checkpoint = 'CHECKPOINT', calibrationPrompts = 'CALIBRATION_PROMPTS', negativePrompt } = context;
     const tuned = `${stem}-qat.weights`;
     return [
@@ -27,11 +27,7 @@ export const qat: Rung = {
         ...['python3', SCRIPT, '--checkpoint', checkpoint, '--plan', base],
         ...['--calibration', calibration, '--prompts', calibrationPrompts, ...negative(negativePrompt), '-o', tuned],
       ],
-      [
-        ...['wanq', 'quantize', failing.reference, '--plan', path.join(tuned, 'plan.json')],
-        ...['--weights', path.join(tuned, WEIGHTS_NAME), '--calibration', calibration],
-        ...[...components, '-o', `${stem}-qat`],
-      ],
+      quantizeCommand(context, 'qat', path.join(tuned, 'plan.json'), ['--weights', path.join(tuned, WEIGHTS_NAME)]),
     ];
   },
   run: async (attempt) => {

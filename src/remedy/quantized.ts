@@ -1,8 +1,6 @@
+import { DEFAULT_PERCENTILE } from '../quantize/options.js';
 import { type QuantizeSummary, quantize } from '../quantize/quantize.js';
 import type { Attempt } from './rung.js';
-
-/** What plans are fitted with where they leave it open. */
-export const PERCENTILE = 99.999;
 
 /** Quantizes the reference by a plan file, with the failing pipeline's other components. @throws WanqError as {@link quantize} */
 export function quantizeByPlan(
@@ -13,7 +11,7 @@ export function quantizeByPlan(
   return quantize({
     ...{ pipeline: reference, components: quantized, calibration, plan: file, weights },
     // The plan goes before these.
-    ...{ scheme: 'blocks', target: plan.target, method: plan.method, percentile: PERCENTILE, keep: [] },
+    ...{ scheme: 'blocks', target: plan.target, method: plan.method, percentile: DEFAULT_PERCENTILE, keep: [] },
     ...{ output: pipeline, link: true, verify: 'load', signal },
     onFitted: (done, total) => onProgress?.('choosing ranges', done, total),
   });

@@ -36,10 +36,28 @@ export interface CommandContext extends RungSettings {
   readonly components: readonly string[];
 }
 
-/** One attempt to mend a model. */
-export interface Attempt extends RungSettings {
-  readonly failing: FailingModel;
+/** What all attempts to mend a model have in common. */
+export interface AttemptSettings extends RungSettings {
+  /** Calibration file of the reference. */
   readonly calibration: string;
+  readonly rules: readonly Rule[];
+  /** How the failing pipeline was measured, and all attempts are. */
+  readonly measured: MeasuredAlike;
+  /** Of the layers' search. */
+  readonly sensitivityBudget: SensitivityBudget;
+  readonly evaluations: number;
+  readonly budgetMs?: number | undefined;
+  /** Keeps what the search measured, so that an interrupted run goes on. */
+  readonly cache: string;
+  /** Interpreter of the fine-tuning. */
+  readonly python: string;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((stage: string, done?: number, total?: number) => void) | undefined;
+}
+
+/** One attempt to mend a model. */
+export interface Attempt extends AttemptSettings {
+  readonly failing: FailingModel;
   /** The plan with the least error so far of those in the failing plan's precisions, with ranges. */
   readonly base: string;
   /** What was measured of it on the weights of the reference; undefined where it was not. */
@@ -48,18 +66,7 @@ export interface Attempt extends RungSettings {
   readonly work: string;
   /** Pipeline folder to write: the other components are linked from the quantized pipeline. */
   readonly pipeline: string;
-  readonly measured: MeasuredAlike;
-  readonly rules: readonly Rule[];
   readonly shared: SharedReference;
-  readonly sensitivityBudget: SensitivityBudget;
-  /** Of the layers' search. */
-  readonly evaluations: number;
-  readonly budgetMs?: number | undefined;
-  readonly cache: string;
-  /** Interpreter of the fine-tuning. */
-  readonly python: string;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((stage: string, done?: number, total?: number) => void) | undefined;
 }
 
 /** What came of an attempt: a pipeline that is there, or why there is none. */
@@ -80,6 +87,19 @@ export interface Rung {
   commands(context: CommandContext): string[][];
   /** @throws WanqError of what it runs */
   run(attempt: Attempt): Promise<Outcome>;
+}
+
+/** `wanq quantize` of the reference, with the failing pipeline's other components. @param rung the output's name ends with it */
+export function quantizeCommand(
+  { failing, calibration, components, stem }: CommandContext,
+  rung: RungName,
+  plan: string,
+  weights: readonly string[] = [],
+): string[] {
+  return [
+    ...['wanq', 'quantize', failing.reference, '--plan', plan, ...weights],
+    ...['--calibration', calibration, ...components, '-o', `${stem}-${rung}`],
+  ];
 }
 
 /** A plan with each of its entries changed. */

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { type PlanFile, readPlan, writePlan } from '../quantize/plan-file.js';
 import { planPathOf } from './failing.js';
 import { quantizeByPlan } from './quantized.js';
-import { hasCodes, MADE, quantizesActivations, type Rung, withEntries } from './rung.js';
+import { hasCodes, MADE, quantizeCommand, quantizesActivations, type Rung, withEntries } from './rung.js';
 
 /** Ranges and smoothing chosen anew, for the same precisions. */
 export const smooth: Rung = {
@@ -21,12 +21,7 @@ export const smooth: Rung = {
     method: 'auto',
     smooth: 'auto',
   }),
-  commands: ({ failing, calibration, plans, components, stem }) => [
-    [
-      ...['wanq', 'quantize', failing.reference, '--plan', path.join(plans, 'smooth.json')],
-      ...['--calibration', calibration, ...components, '-o', `${stem}-smooth`],
-    ],
-  ],
+  commands: (context) => [quantizeCommand(context, 'smooth', path.join(context.plans, 'smooth.json'))],
   run: async (attempt) => {
     const file = path.join(attempt.work, 'plan.json');
     await writePlan(file, (smooth.plan as (plan: PlanFile) => PlanFile)(attempt.failing.plan));

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { type PlanFile, writePlan } from '../quantize/plan-file.js';
 import { quantizeByPlan } from './quantized.js';
-import { hasCodes, MADE, quantizesActivations, type Rung, withEntries } from './rung.js';
+import { hasCodes, MADE, quantizeCommand, quantizesActivations, type Rung, withEntries } from './rung.js';
 
 /** Every INT8 linear weight-only. */
 export const weights: Rung = {
@@ -15,12 +15,7 @@ export const weights: Rung = {
       const { input } = entry;
       return { precision: 'int8-weights', ...(input === undefined ? {} : { input }), reason: 'remedy: weights alone' };
     }),
-  commands: ({ failing, calibration, plans, components, stem }) => [
-    [
-      ...['wanq', 'quantize', failing.reference, '--plan', path.join(plans, 'weights.json')],
-      ...['--calibration', calibration, ...components, '-o', `${stem}-weights`],
-    ],
-  ],
+  commands: (context) => [quantizeCommand(context, 'weights', path.join(context.plans, 'weights.json'))],
   run: async (attempt) => {
     const file = path.join(attempt.work, 'plan.json');
     await writePlan(file, (weights.plan as (plan: PlanFile) => PlanFile)(attempt.failing.plan));

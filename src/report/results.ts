@@ -134,10 +134,10 @@ export async function readResults(file: string): Promise<Results> {
 }
 
 export function resultsToJson(results: Results): string {
-  const text = JSON.stringify(
-    results,
-    (_, value) => (typeof value === 'number' && !Number.isFinite(value) ? String(value) : value),
-    2,
-  );
-  return `${text}\n`;
+  return `${JSON.stringify(results, figureText, 2)}\n`;
+}
+
+/** Of figures for `JSON.stringify`: JSON has no infinities. */
+export function figureText(_: string, value: unknown): unknown {
+  return typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
 }

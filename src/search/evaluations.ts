@@ -4,7 +4,7 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { fromSystemError, printable, WanqError } from '../errors.js';
-import { type Metric, resultsSchema } from '../report/results.js';
+import { figureText, type Metric, resultsSchema } from '../report/results.js';
 import { exists, writeAtomic } from '../util/files.js';
 import { readJson } from '../util/json.js';
 import { sha256 } from './subject.js';
@@ -80,11 +80,6 @@ export class Evaluations {
     const value = { schema: EVALUATIONS_SCHEMA, identity: this.#identity, plans };
     await writeAtomic(this.#file, `${JSON.stringify(value, figureText, 2)}\n`);
   }
-}
-
-/** JSON has no infinities. */
-export function figureText(_: string, value: unknown): unknown {
-  return typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
 }
 
 function keyOf(givenBack: readonly string[]): string {

@@ -5,7 +5,7 @@ import type { SharedReference } from '../../evaluate/shared-reference.js';
 import { type AdviceOptions, commandsOf } from '../../remedy/advice.js';
 import type { Judged } from '../../remedy/evaluation.js';
 import type { FailingModel } from '../../remedy/failing.js';
-import { type RemedyOptions, type RemedySummary, remedy } from '../../remedy/ladder.js';
+import { evaluatedRung, type RemedyOptions, type RemedySummary, remedy } from '../../remedy/ladder.js';
 import { unmeasuredMetrics } from '../../remedy/verdict.js';
 import type { Context } from '../context.js';
 import { searchBounds } from '../searching-options.js';
@@ -119,19 +119,18 @@ function printSummary(
   { output }: RemedyOptions,
   advising: AdviceOptions,
   failing: FailingModel,
-  { results, verdict }: Judged,
+  judged: Judged,
   { rungs, passed, base }: RemedySummary,
 ): void {
-  const before = { bytes: results.quantized.transformerBytes, metrics: results.metrics, verdict };
   const tried = rungs.map(({ rung, why, evaluated }) => ({ name: rung, why, evaluated }));
-  context.print(remedyTable([{ name: 'as it is', evaluated: before }, ...tried]));
+  context.print(remedyTable([{ name: 'as it is', evaluated: evaluatedRung(judged) }, ...tried]));
   if (passed) {
     context.print(`${output}: ${passed} passes; pipeline, plan.json, report.md`);
     return;
   }
   // What it would have taken is there to be run by hand.
   if (rungs.some(({ rung, evaluated }) => rung === 'qat' && !evaluated)) {
-    const changed = results.components?.changed.map(({ component }) => component) ?? [];
+    const changed = judged.results.components?.changed.map(({ component }) => component) ?? [];
     const lines = commandsOf('qat', advising, failing, { base, changed });
     for (const line of lines) context.print(`   $ ${printable(line, 4000)}`);
   }

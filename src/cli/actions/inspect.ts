@@ -8,7 +8,7 @@ import { NORMALIZE } from '../../passes/normalize.js';
 import { runPasses } from '../../passes/pass.js';
 import type { VideoSize } from '../../pipeline/geometry.js';
 import { COMPONENTS, type Component, PipelineFolder } from '../../pipeline/layout.js';
-import { FLOAT_STORAGES, type FloatStorage } from '../../quantize/options.js';
+import { DEFAULT_PERCENTILE, FLOAT_STORAGES, type FloatStorage } from '../../quantize/options.js';
 import { makePlan } from '../../quantize/plan.js';
 import { SCHEMES, type Scheme } from '../../quantize/scheme.js';
 import { refuseUnsupported } from '../../quantize/support.js';
@@ -131,7 +131,7 @@ async function printText(context: Context, folder: PipelineFolder, name: string)
 }
 
 function sizeAfter(scheme: Scheme, float: FloatStorage, model: Model, file: string, products: Products): SchemeSize {
-  const options = { scheme, float, target: 'ort-cpu', method: 'kl', percentile: 99.999, keep: [] } as const;
+  const options = { scheme, float, target: 'ort-cpu', method: 'kl', percentile: DEFAULT_PERCENTILE, keep: [] } as const;
   try {
     refuseUnsupported(model, file);
     const { plan } = makePlan(model.graph, options, undefined, products);

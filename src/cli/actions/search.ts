@@ -4,6 +4,7 @@ import { ExitCode } from '../../errors.js';
 import { DEFAULT_RULES, readRules } from '../../gate/rules.js';
 import { readPrompts } from '../../pipeline/prompts.js';
 import { formatBytes } from '../../report/format.js';
+import { figureText } from '../../report/results.js';
 import {
   predictionError,
   SEARCH_HEAD,
@@ -13,7 +14,6 @@ import {
   type TriedPlan,
 } from '../../report/search.js';
 import { sensitivityPlot } from '../../report/sensitivity-plot.js';
-import { figureText } from '../../search/evaluations.js';
 import { type SearchOptions, type SearchPlan, type SearchSummary, search } from '../../search/search.js';
 import { sensitivityText } from '../../search/sensitivity-file.js';
 import type { Trial } from '../../search/trials.js';

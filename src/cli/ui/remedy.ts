@@ -1,19 +1,12 @@
-import type { Verdict } from '../../gate/judge.js';
+import type { EvaluatedRung } from '../../remedy/ladder.js';
 import { formatBytes, formatMetric } from '../../report/format.js';
-import type { Metric } from '../../report/results.js';
 import { renderTable } from './table.js';
 
 /** A model that was evaluated, or why there was none. */
 export interface RemedyRow {
   readonly name: string;
   readonly why?: string | undefined;
-  readonly evaluated?:
-    | {
-        readonly bytes: number;
-        readonly metrics: Readonly<Record<string, Metric>>;
-        readonly verdict: Verdict;
-      }
-    | undefined;
+  readonly evaluated?: EvaluatedRung | undefined;
 }
 
 /** The rungs that were tried: size, SQNR, and every metric of the gate. */
