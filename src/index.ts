@@ -9,12 +9,22 @@ export { type Calibration, type CalibrationIdentity, readCalibration } from './c
 export { type MergeSummary, mergeCalibrations } from './calibrate/merge.js';
 export type { Shard } from './calibrate/shard.js';
 export { type CheckedProduct, type CheckReport, checkTarget } from './check/check.js';
+export { compare } from './compare/compare.js';
+export { type Report, readReports } from './compare/reports.js';
 export { type ErrorCode, ExitCode, WanqError } from './errors.js';
 export { evaluate } from './evaluate/evaluate.js';
 export { type EvaluateOptions, type EvaluationProgress, NOISE_FLOORS, type NoiseFloor } from './evaluate/options.js';
 export { SharedReference } from './evaluate/shared-reference.js';
 export { type Check, judge, type Verdict } from './gate/judge.js';
 export { DEFAULT_RULES, type Rule, readRules } from './gate/rules.js';
+export { generate } from './generate/generate.js';
+export type {
+  GenerateOptions,
+  GenerateProgress,
+  GenerateSummary,
+  PartCost,
+  PreviewOptions,
+} from './generate/options.js';
 export { type ImportOptions, type ImportSummary, importCheckpoint } from './import/import.js';
 export { THRESHOLD_METHODS, type ThresholdMethod } from './numerics/thresholds/index.js';
 export { readPrompts } from './pipeline/prompts.js';
@@ -40,6 +50,7 @@ export { TARGETS, type Target } from './quantize/target.js';
 export type { Judged, MeasuredAlike } from './remedy/evaluation.js';
 export type { FailingModel } from './remedy/failing.js';
 export { assertRemediable, type RemedyOptions, type RemedySummary, remedy } from './remedy/ladder.js';
+export type { ComparedFigure, ComparedModel, Comparison } from './report/comparison.js';
 export type { Advice, AdvisedRung } from './report/ladder.js';
 export { markdownReport } from './report/markdown.js';
 export { type Metric, type Results, readResults, resultsToJson } from './report/results.js';

@@ -28,11 +28,20 @@ export const MAX_SAFETENSORS_HEADER_BYTES = 100_000_000;
 export const MAX_PROMPT_FILE_BYTES = 16 * 2 ** 20;
 export const MAX_PROMPTS = 100_000;
 
+/** UTF-16 units of one prompt. Text encoders cut prompts at 512 tokens, some 2,500 letters; files of videos hold them whole. */
+export const MAX_PROMPT_LENGTH = 10_000;
+
+/** One image or animation of a folder of clips; it is read whole. 121 lossless frames of 720p in WebP: 150 MB. */
+export const MAX_CLIP_FILE_BYTES = 2 ** 30;
+
 /** One read or write call. Node aborts or throws past 2^31-1; smaller chunks keep memory and Ctrl-C latency low. */
 export const MAX_IO_CHUNK = 64 * 2 ** 20;
 
 /** Denoising steps. Wan2.2 is served with 20 to 50; the noise schedule itself has 1,000. */
 export const MAX_STEPS = 1000;
+
+/** onnxruntime's profile of one run: a kilobyte or so a node, and the 5B has some 5,000. */
+export const MAX_PROFILE_BYTES = 256 * 2 ** 20;
 
 /** Plan files: a line or two for each linear. */
 export const MAX_PLAN_BYTES = 16 * 2 ** 20;

@@ -48,9 +48,9 @@ export async function promptInputs(
     count: prompts.length,
     length: encoder.length,
     hash: sha256(JSON.stringify([prompts, negativePrompt])),
-    prepare: (host, session, indices) => {
+    prepare: async (host, session, indices) => {
       const wanted = [negativePrompt, ...indices.map((index) => prompts[index] as string)];
-      return encoder.encode(host, session, wanted, async (text, embeddings) => {
+      await encoder.encode(host, session, wanted, async (text, embeddings) => {
         features = embeddings.features;
         await scratch.put(keys.get(text) as string, embeddings.data);
       });

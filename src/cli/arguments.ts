@@ -4,6 +4,8 @@ import type { Option } from 'commander';
 export function argumentsOf(options: readonly Option[], flags: Readonly<Record<string, unknown>>): string[] {
   return options.flatMap((option) => {
     const value = flags[option.attributeName()];
+    if (option.negate) return value === false ? [option.long as string] : [];
+    if (value === true) return [option.long as string];
     if (value === undefined || String(value) === String(option.defaultValue)) return [];
     return [option.long as string, String(value)];
   });

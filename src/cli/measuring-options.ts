@@ -9,11 +9,18 @@ export function measuringOptions(): Option[] {
     new Option('--sigmas <list>', 'noise levels of the PSNR drop')
       .argParser(numbersBetween(0, 1))
       .default([0.3, 0.5, 0.7, 0.85]),
-    new Option('--clips <file>', 'clips for the PSNR drop (.safetensors); default: the reference model’s own videos'),
+    new Option(
+      '--clips <path>',
+      'clips for the PSNR drop: a folder of videos, each with its prompt in a .txt, or a .safetensors file; default: the reference model’s own videos',
+    ),
     new Option('--features <folder>', 'feature network and reference statistics for FVD'),
-    new Option('--inspected <n>', 'videos that get teacher forcing, a noise floor and a strip of frames')
+    new Option('--perceptual <file>', 'LPIPS-style network (.onnx)'),
+    new Option('--inspected <n>', 'videos that get teacher forcing, a noise floor and pictures')
       .argParser(integer(1, 10_000))
       .default(4),
     new Option('--device-reference <name>', 'where the reference runs, if elsewhere').choices(DEVICE_NAMES),
+    new Option('--device-vae <name>', 'where the VAE and the networks that look at videos run, if elsewhere').choices(
+      DEVICE_NAMES,
+    ),
   ];
 }

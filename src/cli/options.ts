@@ -88,10 +88,17 @@ export function sizeOptions(): Option[] {
   ];
 }
 
-/** Options that calibrate and eval share: how videos are made. */
+/** Options that calibrate and eval share: how videos are made, and of which prompts. */
 export function samplingOptions(defaults: { seed: number; promptsRequired: boolean }): Option[] {
   return [
     new Option('--prompts <file>', 'prompts, one a line').makeOptionMandatory(defaults.promptsRequired),
+    ...chainOptions(defaults.seed),
+  ];
+}
+
+/** Options of all commands that run the chain: how a video is made of a prompt. */
+export function chainOptions(seed: number): Option[] {
+  return [
     new Option('--negative-prompt <text>', 'prompt of the unconditional branch').default(''),
     new Option('--steps <n>', 'denoising steps').argParser(integer(1, MAX_STEPS)).default(50),
     new Option('--guidance <scale>', 'classifier-free guidance scale; 1 runs the prompt alone')
@@ -99,7 +106,7 @@ export function samplingOptions(defaults: { seed: number; promptsRequired: boole
       .default(5),
     new Option('--seed <n>', 'seed of the first noise, as torch CPU generators count')
       .argParser(integer(0, MAX_SEED))
-      .default(defaults.seed),
+      .default(seed),
     ...sizeOptions(),
     new Option('--device <name>', 'where models run').choices(DEVICE_NAMES).default('auto').env('WANQ_DEVICE'),
   ];

@@ -3,8 +3,10 @@ import { VERSION } from '../version.js';
 import type { CommandModule } from './command.js';
 import { calibrateCommand } from './commands/calibrate.js';
 import { checkCommand } from './commands/check.js';
+import { compareCommand } from './commands/compare.js';
 import { evalCommand } from './commands/eval.js';
 import { gateCommand } from './commands/gate.js';
+import { generateCommand } from './commands/generate.js';
 import { importCommand } from './commands/import.js';
 import { inspectCommand } from './commands/inspect.js';
 import { mergeCommand } from './commands/merge.js';
@@ -25,6 +27,8 @@ const COMMANDS: readonly CommandModule[] = [
   checkCommand,
   evalCommand,
   gateCommand,
+  compareCommand,
+  generateCommand,
 ];
 
 interface GlobalFlags {

@@ -3,12 +3,11 @@ import type { PipelineFolder } from '../pipeline/layout.js';
 import type { PipelineShape } from '../pipeline/open.js';
 import { VaeDecoder, VaeEncoder, type Video } from '../pipeline/vae.js';
 import type { Results } from '../report/results.js';
-import { RuntimeHost } from '../runtime/host.js';
-import type { SessionOptions } from '../runtime/protocol.js';
 import type { Scratch } from '../util/scratch.js';
 import { psnr } from './metrics/psnr.js';
 import { ssim } from './metrics/ssim.js';
-import type { Take } from './runs.js';
+import { keys } from './stages/models.js';
+import type { Workbench } from './workbench.js';
 
 /** The reference pipeline's videos, in a scratch folder until another decoder or encoder has been opened. */
 export class KeptVideos {
@@ -32,82 +31,58 @@ export class KeptVideos {
   }
 }
 
-/** How the components of a pipeline are opened. */
-export interface ComponentContext {
-  readonly shape: PipelineShape;
-  readonly session: SessionOptions;
-  readonly signal: AbortSignal | undefined;
-  readonly kept: KeptVideos;
-  /** Called after every video. */
-  onVideo(): void;
-}
-
-/** Latents of the inspected takes. */
-export interface ComponentLatents {
-  readonly takes: readonly Take[];
-  readonly reference: readonly Float32Array[];
-  readonly pipeline: readonly Float32Array[];
-  /** PSNR of the quantized transformer's videos, through the reference's text encoder and VAE. */
-  readonly transformer: readonly (number | null)[];
-}
-
 /**
  * Holds the VAE decoder alone, and the whole quantized pipeline, against the reference's videos.
  *
- * @param folder pipeline whose decoder decodes
- * @param alone whether that is another than the reference's
+ * @param decodes whether the quantized pipeline's decoder is another than the reference's
+ * @param model whose latents the whole pipeline's are
+ * @param transformer PSNR of the quantized transformer's videos, through the reference's text encoder and VAE
  */
-export async function componentVideos(
-  folder: PipelineFolder,
-  alone: boolean,
-  { takes, reference, pipeline, transformer }: ComponentLatents,
-  { shape, session, signal, kept, onVideo }: ComponentContext,
+export function componentVideos(
+  bench: Workbench,
+  kept: KeptVideos,
+  { decodes, model, transformer }: { decodes: boolean; model: string; transformer: readonly (number | null)[] },
 ): Promise<NonNullable<Results['components']>['videos']> {
-  const host = new RuntimeHost({ signal });
-  try {
-    const decoder = await VaeDecoder.open(folder, host, session);
-    const decode = (latents: Float32Array | undefined): Promise<Video> =>
-      decoder.decode(latents as Float32Array, shape.latents);
+  const { shape, scratch, inspected } = bench;
+  return bench.withHost(bench.vaeDevice, 'vae_decoder of the quantized pipeline', async (host, session) => {
+    const decoder = await VaeDecoder.open(decodes ? bench.quantized : bench.reference, host, session);
+    const decode = async (key: string): Promise<Video> => decoder.decode(await scratch.get(key), shape.latents);
     const rows = [];
-    for (const [i, take] of takes.entries()) {
+    for (const [i, take] of inspected.entries()) {
       const truth = await kept.get(i);
-      const together = await decode(pipeline[i]);
+      const together = await decode(keys.take(model, i));
       rows.push({
         ...take,
         transformerPsnr: transformer[i] ?? null,
-        vaePsnr: alone ? psnr(truth.data, (await decode(reference[i])).data) : null,
+        vaePsnr: decodes ? psnr(truth.data, (await decode(keys.take('reference', i))).data) : null,
         pipelinePsnr: psnr(truth.data, together.data),
         pipelineSsim: ssim(truth, together),
       });
-      onVideo();
+      bench.tick();
     }
     return rows;
-  } finally {
-    await host.close();
-  }
+  });
 }
 
 /** Both VAE encoders on the reference's videos, one after the other. @returns errors of the latents of each video */
-export async function encoderErrors(
-  reference: PipelineFolder,
-  quantized: PipelineFolder,
-  { session, signal, kept, onVideo }: ComponentContext,
-): Promise<Difference[]> {
-  const encode = async (folder: PipelineFolder): Promise<Float32Array[]> => {
-    const host = new RuntimeHost({ signal });
-    try {
+export async function encoderErrors(bench: Workbench, kept: KeptVideos): Promise<Difference[]> {
+  const encode = (
+    folder: PipelineFolder,
+    label: string | undefined,
+    use: (i: number, of: Float32Array) => Promise<void>,
+  ) =>
+    bench.withHost(bench.vaeDevice, label, async (host, session) => {
       const encoder = await VaeEncoder.open(folder, host, session);
-      const latents: Float32Array[] = [];
       for (let i = 0; i < kept.count; i++) {
-        latents.push(await encoder.encode(await kept.get(i)));
-        onVideo();
+        await use(i, await encoder.encode(await kept.get(i)));
+        bench.tick();
       }
-      return latents;
-    } finally {
-      await host.close();
-    }
-  };
-  const expected = await encode(reference);
-  const encoded = await encode(quantized);
-  return expected.map((latents, i) => difference(latents, encoded[i] as Float32Array));
+    });
+  const errors: Difference[] = [];
+  const keyOf = (i: number): string => `encoded${i}`;
+  await encode(bench.reference, undefined, (i, latents) => bench.scratch.put(keyOf(i), latents));
+  await encode(bench.quantized, 'vae_encoder of the quantized pipeline', async (i, latents) => {
+    errors.push(difference(await bench.scratch.get(keyOf(i)), latents));
+  });
+  return errors;
 }

@@ -2,10 +2,10 @@ import { WanqError } from '../errors.js';
 import { cosine, type Difference, difference, mean, median, sqnr } from '../numerics/stats.js';
 import { fingerprint, loadModel } from '../onnx/load.js';
 import { COMPONENTS, type Component, type PipelineFolder } from '../pipeline/layout.js';
-import type { PromptEmbeddings } from '../pipeline/text-encoder.js';
 import type { Metric, Results } from '../report/results.js';
 import { treeSize } from '../util/files.js';
 import type { StepError } from './runs.js';
+import type { StoredEmbeddings } from './stored-embeddings.js';
 
 type Section = NonNullable<Results['components']>;
 
@@ -57,22 +57,24 @@ export interface ComponentDrift {
  * Errors of the quantized encoder's embeddings of each prompt; padding is zero in both.
  * @throws WanqError PIPELINE_INVALID where they are of another size
  */
-export function embeddingErrors(
+export async function embeddingErrors(
   prompts: readonly string[],
-  reference: ReadonlyMap<string, PromptEmbeddings>,
-  quantized: ReadonlyMap<string, PromptEmbeddings>,
-): Section['embeddings'] {
-  return [...new Set(prompts)].map((prompt) => {
-    const [a, b] = [reference, quantized].map((embeddings) => embeddings.get(prompt) as PromptEmbeddings);
-    if (a?.length !== b?.length || a?.features !== b?.features) {
-      const sizes = [a, b].map((embeddings) => `${embeddings?.length} x ${embeddings?.features}`);
+  reference: Pick<StoredEmbeddings, 'get'>,
+  quantized: Pick<StoredEmbeddings, 'get'>,
+): Promise<Section['embeddings']> {
+  const errors: Section['embeddings'] = [];
+  for (const prompt of new Set(prompts)) {
+    const [a, b] = [await reference.get(prompt), await quantized.get(prompt)];
+    if (a.length !== b.length || a.features !== b.features) {
+      const sizes = [a, b].map(({ length, features }) => `${length} x ${features}`);
       throw new WanqError('PIPELINE_INVALID', `the text encoders make embeddings of ${sizes.join(' and ')}`, {
         hint: 'compare a pipeline with the one it was quantized from',
       });
     }
-    const error = difference((a as PromptEmbeddings).data, (b as PromptEmbeddings).data);
-    return { prompt, sqnr: sqnr(error), cosine: cosine(error) };
-  });
+    const error = difference(a.data, b.data);
+    errors.push({ prompt, sqnr: sqnr(error), cosine: cosine(error) });
+  }
+  return errors;
 }
 
 /** What results keep of a drift beside its metrics. */

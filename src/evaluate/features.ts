@@ -6,20 +6,26 @@ import { toSigned, type Video } from '../pipeline/vae.js';
 import type { RuntimeHost, Session } from '../runtime/host.js';
 import type { SessionOptions } from '../runtime/protocol.js';
 import { fromFloat32, type HostTensor, toFloat32 } from '../runtime/tensor.js';
-import { readSafetensors } from '../util/safetensors.js';
+import { readSafetensors, type SafeTensor } from '../util/safetensors.js';
 import type { FeatureStatistics } from './metrics/frechet.js';
+
+/** Statistics of a reference set, and its features where the file holds them. */
+export interface ReferenceSet extends FeatureStatistics {
+  readonly features?: readonly (Float32Array | Float64Array)[];
+}
 
 /** The files of a feature network, read and checked before anything runs. */
 export interface FeatureFiles {
   readonly file: string;
   readonly input: Value;
   readonly output: string;
-  readonly reference: FeatureStatistics;
+  readonly reference: ReferenceSet;
 }
 
 /**
  * Reads a folder with a video feature network and the statistics of a reference set under it: `model.onnx` (input `[N, 3, F, H, W]` in
- * [-1, 1], output `[N, dim]`) and `reference.safetensors` (`mean` `[dim]` and `covariance` `[dim, dim]` F64; metadata `count`).
+ * [-1, 1], output `[N, dim]`) and `reference.safetensors` (`mean` `[dim]` and `covariance` `[dim, dim]` F64; metadata `count`; and, for the
+ * kernel distance, `features` `[count, dim]` F32 or F64).
  *
  * @param size of the videos it will see
  * @throws WanqError FEATURES_INVALID, NOT_FOUND, MODEL_INVALID, SAFETENSORS_INVALID
@@ -59,7 +65,7 @@ export class FeatureNetwork {
     return new FeatureNetwork(files, await host.createSession({ path: files.file }, options));
   }
 
-  get reference(): FeatureStatistics {
+  get reference(): ReferenceSet {
     return this.#files.reference;
   }
 
@@ -84,7 +90,7 @@ export class FeatureNetwork {
   }
 }
 
-async function readReference(file: string): Promise<FeatureStatistics> {
+async function readReference(file: string): Promise<ReferenceSet> {
   const { tensors, metadata } = await readSafetensors(file);
   const mean = tensors.get('mean')?.data;
   const covariance = tensors.get('covariance')?.data;
@@ -92,9 +98,23 @@ async function readReference(file: string): Promise<FeatureStatistics> {
   if (!(mean instanceof Float64Array) || !(covariance instanceof Float64Array) || covariance.length !== dim * dim) {
     throw new WanqError('FEATURES_INVALID', `${printable(file)} needs mean [d] and covariance [d, d] as F64`);
   }
-  return {
-    count: Number(metadata.count ?? 0),
-    mean: [...mean],
-    covariance: Array.from({ length: dim }, (_, i) => [...covariance.subarray(i * dim, (i + 1) * dim)]),
-  };
+  const statistics = { count: Number(metadata.count ?? 0), mean, covariance };
+  const features = tensors.get('features');
+  return features ? { ...statistics, features: featureRows(features, dim, file) } : statistics;
+}
+
+function featureRows({ data, shape }: SafeTensor, dim: number, file: string): (Float32Array | Float64Array)[] {
+  const [count = 0] = shape;
+  if (
+    !(data instanceof Float32Array || data instanceof Float64Array) ||
+    shape.length !== 2 ||
+    shape[1] !== dim ||
+    count < 2
+  ) {
+    throw new WanqError(
+      'FEATURES_INVALID',
+      `${printable(file)} needs its features as [n, ${dim}] F32 or F64, n at least 2`,
+    );
+  }
+  return Array.from({ length: count }, (_, i) => data.subarray(i * dim, (i + 1) * dim));
 }

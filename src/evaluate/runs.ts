@@ -1,10 +1,10 @@
 import { deriveSeed, randn } from '../numerics/rng.js';
 import { type Difference, difference } from '../numerics/stats.js';
-import { type Branch, branchesAt, type Denoiser, runChain } from '../pipeline/denoise.js';
+import { type Branch, branchesAt, type Denoiser, type DenoiserInput, runChain } from '../pipeline/denoise.js';
 import { type LatentShape, latentElements } from '../pipeline/geometry.js';
 import type { SchedulerFactory } from '../pipeline/schedulers/index.js';
-import type { PromptEmbeddings } from '../pipeline/text-encoder.js';
 import type { Scratch } from '../util/scratch.js';
+import type { StoredEmbeddings } from './stored-embeddings.js';
 
 /** One video to make: a prompt and the seed of its noise. */
 export interface Take {
@@ -12,10 +12,10 @@ export interface Take {
   readonly seed: number;
 }
 
-/** A clip in latent units, with the prompt that describes it. */
+/** A clip in latent units in the scratch folder, with the prompt that describes it. */
 export interface LatentClip {
   readonly prompt: string;
-  readonly latents: Float32Array;
+  readonly key: string;
 }
 
 export interface RunContext {
@@ -24,12 +24,20 @@ export interface RunContext {
   readonly steps: number;
   readonly guidance: number;
   readonly seed: number;
-  readonly embeddings: ReadonlyMap<string, PromptEmbeddings>;
+  readonly embeddings: StoredEmbeddings;
   readonly negativePrompt: string;
   readonly scratch: Scratch;
   readonly signal: AbortSignal | undefined;
   /** Called after every forward. */
   onForward(): void;
+}
+
+/** What a chain leaves behind beside its finished latents. */
+export interface Tracking {
+  /** Record to make: latents before every step and behind the last, and every prediction. */
+  readonly record?: string | undefined;
+  /** Record of another chain from the same noise, to be held against. */
+  readonly against?: string | undefined;
 }
 
 /** Error of one step and branch against the reference, pooled over takes. */
@@ -40,7 +48,7 @@ export interface StepError {
   readonly errors: readonly Difference[];
 }
 
-/** The runs that evaluation makes of one model. */
+/** The runs that evaluation makes of one model. Latents go to the scratch folder: a set of them does not fit into memory. */
 export class ModelRuns {
   readonly #denoiser: Denoiser;
   readonly #context: RunContext;
@@ -53,26 +61,28 @@ export class ModelRuns {
   }
 
   /** The same model, fed the embeddings of another text encoder. Its times are its own. */
-  fed(embeddings: ReadonlyMap<string, PromptEmbeddings>): ModelRuns {
+  fed(embeddings: StoredEmbeddings): ModelRuns {
     return new ModelRuns(this.#denoiser, { ...this.#context, embeddings });
   }
 
   /**
-   * The whole chain from noise. With `record`, leaves the latents before every step and every prediction in the scratch folder.
-   * @returns finished latents
+   * The whole chain from noise.
+   * @param key the finished latents are put under
+   * @returns distance of the latents from those of the other chain, after each step; empty without one
    */
-  async sample({ prompt, seed }: Take, record: string | undefined): Promise<Float32Array> {
-    const { shape, scratch, guidance } = this.#context;
-    return runChain({
+  async sample({ prompt, seed }: Take, key: string, { record, against }: Tracking = {}): Promise<Difference[]> {
+    const { shape, scratch, guidance, embeddings, negativePrompt } = this.#context;
+    const distances: Difference[] = [];
+    const finished = await runChain({
       scheduler: this.#context.makeScheduler(this.#context.steps),
       shape,
       noise: randn(seed, latentElements(shape)),
       guidance,
-      text: { cond: this.#text(prompt), uncond: this.#text(this.#context.negativePrompt) },
+      text: { cond: await embeddings.get(prompt), uncond: await embeddings.get(negativePrompt) },
       predict: async (calls) => {
         const velocities: Float32Array[] = [];
         for (const { step, branch, input } of calls) {
-          const velocity = await this.#predict(input.latents, input.timestep, input.text);
+          const velocity = await this.#predict(input);
           velocities.push(velocity);
           if (record === undefined) continue;
           if (branch === 'cond') await scratch.put(`${record}-${step}`, input.latents);
@@ -80,7 +90,13 @@ export class ModelRuns {
         }
         return velocities;
       },
+      onStep: async (step, latents) => {
+        if (against !== undefined) distances.push(difference(await scratch.get(`${against}-${step + 1}`), latents));
+      },
     });
+    if (record !== undefined) await scratch.put(`${record}-${this.#context.steps}`, finished);
+    await scratch.put(key, finished);
+    return distances;
   }
 
   /** Predicts at every latent of a recorded trajectory. @returns errors by step and branch */
@@ -91,10 +107,10 @@ export class ModelRuns {
       for (const branch of branchesAt(guidance)) {
         const errors: Difference[] = [];
         for (const { take, record } of takes) {
-          const latents = await scratch.get(`${record}-${step}`);
           const expected = await scratch.get(`${record}-${step}-${branch}`);
-          const text = this.#text(branch === 'cond' ? take.prompt : negativePrompt);
-          errors.push(difference(expected, await this.#predict(latents, timestep, text)));
+          const prompt = branch === 'cond' ? take.prompt : negativePrompt;
+          const input = await this.#input(await scratch.get(`${record}-${step}`), timestep, prompt);
+          errors.push(difference(expected, await this.#predict(input)));
         }
         rows.push({ step, timestep, branch, errors });
       }
@@ -105,28 +121,33 @@ export class ModelRuns {
   /**
    * Noises a clip to sigma and predicts it in one step: x0 = x - sigma v with x = (1 - sigma) x0 + sigma noise. The noise depends on the
    * clip's and the sigma's position, so both models see the same.
+   *
+   * @param key the predicted latents are put under
    */
   async renoised(
-    { prompt, latents }: LatentClip,
+    { prompt, key: clip }: LatentClip,
     sigma: number,
-    clip: number,
-    position: number,
-  ): Promise<Float32Array> {
-    const { makeScheduler, steps, seed } = this.#context;
-    const noise = randn(deriveSeed(seed, clip, position), latents.length);
+    position: readonly [clip: number, sigma: number],
+    key: string,
+  ): Promise<void> {
+    const { makeScheduler, steps, seed, scratch } = this.#context;
+    const latents = await scratch.get(clip);
+    const noise = randn(deriveSeed(seed, ...position), latents.length);
     const noisy = latents.map((x, i) => (1 - sigma) * x + sigma * (noise[i] as number));
-    const timestep = makeScheduler(steps).timestepOf(sigma);
-    const velocity = await this.#predict(noisy, timestep, this.#text(prompt));
-    return noisy.map((x, i) => x - sigma * (velocity[i] as number));
+    const velocity = await this.#predict(await this.#input(noisy, makeScheduler(steps).timestepOf(sigma), prompt));
+    await scratch.put(
+      key,
+      noisy.map((x, i) => x - sigma * (velocity[i] as number)),
+    );
   }
 
-  #text(prompt: string): PromptEmbeddings {
-    return this.#context.embeddings.get(prompt) as PromptEmbeddings;
+  async #input(latents: Float32Array, timestep: number, prompt: string): Promise<DenoiserInput> {
+    return { latents, shape: this.#context.shape, timestep, text: await this.#context.embeddings.get(prompt) };
   }
 
-  async #predict(latents: Float32Array, timestep: number, text: PromptEmbeddings): Promise<Float32Array> {
+  async #predict(input: DenoiserInput): Promise<Float32Array> {
     this.#context.signal?.throwIfAborted();
-    const { velocity, ms } = await this.#denoiser.predict({ latents, shape: this.#context.shape, timestep, text });
+    const { velocity, ms } = await this.#denoiser.predict(input);
     this.times.push(ms);
     this.#context.onForward();
     return velocity;

@@ -8,8 +8,8 @@ import { Scratch } from '../util/scratch.js';
 export class SharedReference {
   readonly scratch: Scratch;
   readonly #made = new Map<string, Promise<unknown>>();
-  /** Latents that come again, and where their video lies. */
-  readonly #videos = new Map<Float32Array, { readonly key: string; video?: Omit<Video, 'data'> }>();
+  /** Latents whose video is kept, by their key, with its size once there is one. */
+  readonly #videos = new Map<string, Omit<Video, 'data'> | undefined>();
 
   private constructor(scratch: Scratch) {
     this.scratch = scratch;
@@ -35,21 +35,20 @@ export class SharedReference {
     });
   }
 
-  /** Has the videos of these latents kept in the scratch folder. */
-  keepVideos(latents: Iterable<Float32Array>): void {
-    for (const each of latents) {
-      if (!this.#videos.has(each)) this.#videos.set(each, { key: `reference${this.#videos.size}.rgb` });
-    }
+  /** Has the videos of the latents under these keys kept in the scratch folder. */
+  keepVideos(keys: Iterable<string>): void {
+    for (const key of keys) if (!this.#videos.has(key)) this.#videos.set(key, undefined);
   }
 
-  async video(latents: Float32Array, decode: (latents: Float32Array) => Promise<Video>): Promise<Video> {
-    const place = this.#videos.get(latents);
-    if (place?.video) return { ...place.video, data: await this.scratch.getBytes(place.key) };
-    const decoded = await decode(latents);
-    if (place) {
-      const { data, ...size } = decoded;
-      await this.scratch.putBytes(place.key, data);
-      place.video = size;
+  /** @param decode makes the video of the latents under `key` */
+  async video(key: string, decode: () => Promise<Video>): Promise<Video> {
+    const size = this.#videos.get(key);
+    if (size) return { ...size, data: await this.scratch.getBytes(`${key}.rgb`) };
+    const decoded = await decode();
+    if (this.#videos.has(key)) {
+      const { data, ...rest } = decoded;
+      await this.scratch.putBytes(`${key}.rgb`, data);
+      this.#videos.set(key, rest);
     }
     return decoded;
   }

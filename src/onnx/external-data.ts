@@ -55,6 +55,11 @@ export class ExternalData {
     return location;
   }
 
+  /** Whether a location is one of {@link mount}. */
+  isMounted(location: string): boolean {
+    return location.startsWith('\0');
+  }
+
   /** @returns size in bytes of a data file, checked as for reading */
   async size(location: string): Promise<number> {
     return (await this.#open(location, location)).size;

@@ -20,6 +20,8 @@ export interface LoadedModel extends TensorSource {
   dataSize(location: string): Promise<number>;
   /** Makes a further file readable as external data. @returns the location of it. @throws WanqError NOT_FOUND, NOT_READABLE */
   mount(file: string): Promise<string>;
+  /** Whether a tensor lies in such a further file. */
+  isMounted(tensor: Tensor): boolean;
   close(): Promise<void>;
 }
 
@@ -75,6 +77,7 @@ export async function loadModel(file: string): Promise<LoadedModel> {
     },
     dataSize: (location) => external.size(location),
     mount: (mounted) => external.mount(mounted),
+    isMounted: ({ data }) => data.kind === 'external' && external.isMounted(data.location),
     close: () => external.close(),
   };
 }

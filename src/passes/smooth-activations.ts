@@ -32,6 +32,15 @@ const TYPES: ReadonlySet<DataTypeName> = new Set(['float32', 'float16']);
 const DONE = 'wanq:smoothed';
 
 /**
+ * Key of a node's metadata that holds the factors its input is divided by, FP16 in base64, where another linear's weights took them over: of the
+ * two weights, nothing else tells which has which.
+ */
+export const INPUT_FACTORS = 'wanq:input-factors';
+
+/** Key of the metadata of that other linear: the name of the node whose input factors its output channels are divided by. */
+export const OUTPUT_DIVIDED_FOR = 'wanq:output-divided-for';
+
+/**
  * Divides activations by one factor for each channel, which the weights behind them are to be multiplied with: the product stays what it was.
  * Where a norm, a modulation or a linear makes the activation, its constants and weights take the factors over; behind a nonlinear operator stands
  * a Mul. Constants that lie in files of their own stay, and a Mul of constants is left to runtimes, which compute it when they load the model.
@@ -93,6 +102,7 @@ class Smoother {
         node.inputs[input] = this.#multiplied(node.inputs[input] as string, inverse, node);
       }
       for (const linear of sites.linears) this.#scale(linear, 'out', inverse);
+      this.#note(sites.linears, linears[0] as Linear, reciprocals(inverse));
     }
     const value = sites ? activation : this.#multiplied(activation, inverse, this.#first(readers), computeType);
     for (const linear of linears) {
@@ -108,6 +118,13 @@ class Smoother {
     const values = Tensor.float32('', [factors.length], factors);
     const changed = { ...known, factors: [...known.factors, { along, values, divides: false }] };
     this.#changed.set(linear.node, along === 'in' ? { ...changed, activation: linear.activation } : changed);
+  }
+
+  #note(makers: readonly Linear[], { node: reader }: Linear, factors: Float32Array): void {
+    if (makers.length === 0) return;
+    const text = Buffer.from(asBytes(float32ToHalf(factors))).toString('base64');
+    reader.metadata = new Map([...reader.metadata, [INPUT_FACTORS, text]]);
+    for (const { node } of makers) node.metadata = new Map([...node.metadata, [OUTPUT_DIVIDED_FOR, reader.name]]);
   }
 
   /** The reader that stands first, before which the value is made. */
@@ -155,6 +172,13 @@ function multipliedConstant({ name, dtype, dims, data }: Tensor, factors: Float3
 function reciprocals(factors: Float32Array, half = false): Float32Array {
   const exact = factors.map((factor) => 1 / factor);
   return half ? halfToFloat32(float32ToHalf(exact)) : exact;
+}
+
+/** Factors that a node's input is divided by, as its metadata hold them. @returns `[inFeatures]`, or undefined where they hold none */
+export function inputFactors({ metadata }: Node): Float32Array | undefined {
+  const bytes = Buffer.from(metadata.get(INPUT_FACTORS) ?? '', 'base64');
+  if (bytes.length === 0 || bytes.length % 2 !== 0) return undefined;
+  return halfToFloat32(new Uint16Array(Uint8Array.from(bytes).buffer));
 }
 
 /** Whether an activation is of a type that can be smoothed. */

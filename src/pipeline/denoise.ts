@@ -99,6 +99,14 @@ export interface ChainCall {
   readonly input: DenoiserInput;
 }
 
+/** What a step of the chain is made of. */
+export interface ChainStep {
+  /** Latents before it. */
+  readonly sample: Float32Array;
+  /** The transformer's prediction, with guidance. */
+  readonly velocity: Float32Array;
+}
+
 export interface ChainOptions {
   readonly scheduler: Scheduler;
   readonly shape: LatentShape;
@@ -112,7 +120,8 @@ export interface ChainOptions {
    * @returns one velocity for each call
    */
   predict(calls: readonly ChainCall[]): Promise<readonly Float32Array[]>;
-  onStep?(step: number, latents: Float32Array): void | Promise<void>;
+  /** @param latents after the step */
+  onStep?(step: number, latents: Float32Array, of: ChainStep): void | Promise<void>;
 }
 
 /** @returns branches that run at this guidance scale */
@@ -138,8 +147,9 @@ export async function runChain(options: ChainOptions): Promise<Float32Array> {
           return u + guidance * (c - u);
         })
       : cond;
-    latents = scheduler.step(velocity, latents);
-    await options.onStep?.(step, latents);
+    const sample = latents;
+    latents = scheduler.step(velocity, sample);
+    await options.onStep?.(step, latents, { sample, velocity });
   }
   return latents;
 }

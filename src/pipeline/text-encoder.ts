@@ -54,6 +54,7 @@ export class TextEncoder {
 
   /**
    * Encodes each distinct prompt once. The session is closed afterwards, since the encoder is larger than the transformer.
+   * @returns the execution provider that ran it
    * @throws WanqError RUNTIME_FAILED
    */
   async encode(
@@ -61,7 +62,7 @@ export class TextEncoder {
     options: SessionOptions,
     prompts: readonly string[],
     keep: (prompt: string, embeddings: PromptEmbeddings) => void | Promise<void>,
-  ): Promise<void> {
+  ): Promise<string> {
     const session = await host.createSession({ path: this.#file }, options);
     for (const prompt of new Set(prompts)) {
       const { ids, mask } = this.#tokenizer.encode(prompt);
@@ -76,6 +77,7 @@ export class TextEncoder {
       await keep(prompt, { data, length: ids.length, features });
     }
     await session.release();
+    return session.info.provider;
   }
 }
 

@@ -63,6 +63,11 @@ export class VaeDecoder {
     return new VaeDecoder(await openHalf('vae_decoder', 'decoding latents', folder, host, options));
   }
 
+  /** Execution provider that runs it. */
+  get provider(): string {
+    return this.#half.session.info.provider;
+  }
+
   /** @param latents normalised, as the transformer sees them: `[channels, frames, height, width]` */
   async decode(latents: Float32Array, shape: LatentShape): Promise<Video> {
     const scaled = rescale(latents, this.#half.config, (x, mean, std) => x * std + mean);

@@ -18,7 +18,7 @@ import {
 } from '../util/files.js';
 import { evaluateInto, type Judged } from './evaluation.js';
 import { type FailingModel, planPathOf, readFailing } from './failing.js';
-import { assertTunable } from './qat.js';
+import { assertTunable, WEIGHTS_NAME } from './qat.js';
 import type { AttemptSettings, RungName } from './rung.js';
 import { rungsFor } from './rungs.js';
 
@@ -133,6 +133,7 @@ export function remedy(
         {
           ...measured,
           ...{ reference, quantized: pipeline, shared, signal },
+          weights: (await exists(path.join(work, WEIGHTS_NAME))) ? path.join(work, WEIGHTS_NAME) : undefined,
           onProgress: ({ stage, done, total }) => onProgress(stage, done, total),
         },
         rules,

@@ -10,7 +10,7 @@ import { runScript } from './script.js';
 const SCRIPT = fileURLToPath(new URL('../../python/qat.py', import.meta.url));
 
 /** Name of the file with fine-tuned weights, as the script calls it. */
-const WEIGHTS_NAME = 'weights.safetensors';
+export const WEIGHTS_NAME = 'weights.safetensors';
 
 /** Quantization-aware training: weights fine-tuned in torch, by distillation, for the plan. */
 export const qat: Rung = {

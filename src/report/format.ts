@@ -7,14 +7,25 @@ const METRIC_TITLES: Readonly<Record<string, string>> = {
   fvd_growth: 'FVD growth',
   fvd_reference: 'FVD, reference model',
   fvd_quantized: 'FVD, quantized model',
+  kvd_reference: 'KVD, reference model',
+  kvd_quantized: 'KVD, quantized model',
   sqnr: 'teacher-forced SQNR',
   sqnr_min: 'teacher-forced SQNR, worst step',
   cosine_min: 'teacher-forced cosine, worst step',
+  linear_excess: 'largest error of a linear beyond rounding',
+  linear_sqnr_min: 'SQNR of a linear by itself, worst',
+  scale_ratio_max: 'largest deviation of a scale from the plan',
   psnr: 'free-running PSNR, mean',
   psnr_median: 'free-running PSNR, median',
   psnr_floor: 'noise floor PSNR, mean',
   ssim: 'free-running SSIM',
   ssim_floor: 'noise floor SSIM',
+  ms_ssim: 'free-running MS-SSIM',
+  temporal_psnr: 'free-running PSNR of frame differences',
+  flicker_ratio: 'change from frame to frame',
+  lpips: 'free-running perceptual distance',
+  latent_drift: 'latent drift after the last step',
+  latent_drift_floor: 'noise floor latent drift',
   embedding_sqnr: 'text encoder alone: SQNR of embeddings',
   embedding_sqnr_min: 'text encoder alone: SQNR of embeddings, worst prompt',
   embedding_cosine_min: 'text encoder alone: cosine of embeddings, worst prompt',
@@ -50,6 +61,15 @@ export function formatMetric({ value, unit }: Pick<Metric, 'value' | 'unit'>): s
   const digits = unit === 'dB' || unit === '%' ? 2 : 4;
   const figure = Number.isFinite(value) ? value.toFixed(digits).replace(/^-(0\.0+)$/, '$1') : String(value);
   return unit === '' ? figure : `${figure} ${unit}`;
+}
+
+/** The interval of a metric; empty where there is none. */
+export function formatInterval({ interval, unit }: Pick<Metric, 'interval' | 'unit'>): string {
+  if (!interval) return '';
+  const [low, high] = [interval.low, interval.high].map((value) =>
+    formatMetric({ value, unit: unit === 'dB' || unit === '%' ? unit : '' }),
+  );
+  return `${low?.replace(/ .*$/, '')} .. ${high?.replace(/ .*$/, '')}`;
 }
 
 /** Decimal units, as disks are sold. */

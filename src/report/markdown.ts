@@ -1,6 +1,7 @@
+import { worstLinears } from '../gate/blame.js';
 import type { Verdict } from '../gate/judge.js';
 import { mean } from '../numerics/stats.js';
-import { formatBytes, formatMetric, titledMetrics } from './format.js';
+import { formatBytes, formatInterval, formatMetric, titledMetrics } from './format.js';
 import { type Advice, adviceMarkdown } from './ladder.js';
 import type { Results } from './results.js';
 import { DIFFERENCE_GAIN } from './strip.js';
@@ -24,10 +25,11 @@ export function markdownReport(results: Results, verdict: Verdict, advice?: Advi
     ...adviceMarkdown(advice),
     '## Figures',
     table(
-      ['metric', 'value', 'n', 'note'],
+      ['metric', 'value', '95 % interval', 'n', 'note'],
       titledMetrics(results.metrics).map(({ name, title, metric }) => [
         `${title} (\`${name}\`)`,
         formatMetric(metric),
+        formatInterval(metric),
         String(metric.n),
         metric.note ?? '',
       ]),
@@ -49,7 +51,9 @@ export function markdownReport(results: Results, verdict: Verdict, advice?: Advi
       ],
     ),
     '',
+    ...devicesSection(results),
     ...componentsSection(results),
+    ...linearsSection(results),
     '## PSNR drop by noise level',
     table(
       ['sigma', 'reference', 'quantized', 'drop'],
@@ -99,6 +103,55 @@ export function markdownReport(results: Results, verdict: Verdict, advice?: Advi
       `${results.runtimeVersion}, Node ${results.nodeVersion}, ${results.platform}, ${results.createdAt}.`,
     '',
   ].join('\n');
+}
+
+function devicesSection({ devices }: Results): string[] {
+  return [
+    '## Devices',
+    table(
+      ['component', 'asked', 'ran on', 'refused', 'peak memory', 'of the device'],
+      devices.map(({ component, asked, ran, refused, peakBytes, deviceBytes }) => [
+        component,
+        asked,
+        ran,
+        refused.map(({ provider, reason }) => `${provider}: ${reason}`).join('; '),
+        formatBytes(peakBytes),
+        deviceBytes === null ? '-' : formatBytes(deviceBytes),
+      ]),
+    ),
+    '',
+  ];
+}
+
+/** Linears shown: those that err most beyond what rounding costs. */
+const WORST_LINEARS = 10;
+
+function linearsSection(results: Results): string[] {
+  const { linears } = results;
+  if (linears.length === 0) return [];
+  const worst = worstLinears(results, WORST_LINEARS);
+  const dB = (value: number | null): string => formatMetric({ value, unit: 'dB' });
+  return [
+    `## Linears by themselves, the worst ${worst.length} of ${linears.length}`,
+    '',
+    'SQNR of the output, given the input that the linear really got; expected: what rounding to INT8 leaves with the ranges of the plan.',
+    '',
+    table(
+      ['linear', 'precision', 'SQNR', 'expected', 'excess', 'scale over plan', 'clipped'],
+      worstLinears(results, WORST_LINEARS).map(
+        ({ linear, precision, sqnr, attainable, excess, scaleRatio, clipped }) => [
+          linear,
+          precision ?? '-',
+          dB(sqnr),
+          dB(attainable),
+          dB(excess),
+          scaleRatio === null ? '-' : scaleRatio.toFixed(3),
+          clipped === null ? '-' : `${(100 * clipped).toFixed(3)} %`,
+        ],
+      ),
+    ),
+    '',
+  ];
 }
 
 /** What of each component, and of all together, was measured against the reference; nothing where only the transformer differs. */

@@ -1,4 +1,5 @@
 import { formatBytes, formatMetric } from './format.js';
+import { paretoFront } from './front.js';
 import { table } from './markdown.js';
 import type { Metric } from './results.js';
 
@@ -40,29 +41,24 @@ const METRICS = ['sqnr', 'psnr_drop', 'fvd_growth'] as const;
 
 /** Cells of every plan, smallest first; `*` stands behind the weights of those that none beats in both size and SQNR. */
 export function searchRows({ plans, chosen, linears }: SearchReport): string[][] {
+  const front = paretoFront(
+    plans,
+    ({ bytes }) => bytes,
+    ({ metrics }) => metrics.sqnr?.value ?? Number.NEGATIVE_INFINITY,
+  );
   return plans
     .toSorted((a, b) => a.bytes - b.bytes)
     .map((plan) => {
       const { givenBack, bytes, speedBound, predictedSqnr, metrics, passed } = plan;
       return [
         `${givenBack.length} of ${linears}`,
-        `${formatBytes(bytes)}${isBest(plan, plans) ? ' *' : ''}`,
+        `${formatBytes(bytes)}${front.includes(plan) ? ' *' : ''}`,
         `${speedBound.toFixed(2)}x`,
         Number.isFinite(predictedSqnr) ? `${predictedSqnr.toFixed(2)} dB` : '-',
         ...METRICS.map((name) => (metrics[name] ? formatMetric(metrics[name]) : '-')),
         `${passed ? 'passed' : 'failed'}${plan === chosen ? ', chosen' : ''}`,
       ];
     });
-}
-
-function isBest(plan: TriedPlan, plans: readonly TriedPlan[]): boolean {
-  const quality = ({ metrics }: TriedPlan): number => metrics.sqnr?.value ?? Number.NEGATIVE_INFINITY;
-  return !plans.some(
-    (other) =>
-      other.bytes <= plan.bytes &&
-      quality(other) >= quality(plan) &&
-      (other.bytes < plan.bytes || quality(other) > quality(plan)),
-  );
 }
 
 /** How far predictions of SQNR were off, dB; undefined where none can be held against a measurement. */

@@ -17,6 +17,8 @@ export interface HostOptions {
   readonly signal?: AbortSignal | undefined;
   /** Longest one call may take, ms. A full 5B forward on a laptop takes many minutes, so the default is an hour. */
   readonly timeoutMs?: number;
+  /** Told of every session that was created. */
+  readonly onSession?: ((info: SessionInfo, source: ModelSource) => void) | undefined;
 }
 
 const DEFAULT_TIMEOUT_MS = 60 * 60 * 1000;
@@ -39,11 +41,15 @@ export class RuntimeHost {
   readonly #waiting = new Map<number, Waiting>();
   readonly #timeoutMs: number;
   readonly #signal: AbortSignal | undefined;
+  readonly #onSession: HostOptions['onSession'];
   #nextId = 1;
   #ended: unknown;
+  #busySince = 0;
+  #busyMs = 0;
 
-  constructor({ signal, timeoutMs = DEFAULT_TIMEOUT_MS }: HostOptions = {}) {
+  constructor({ signal, timeoutMs = DEFAULT_TIMEOUT_MS, onSession }: HostOptions = {}) {
     signal?.throwIfAborted();
+    this.#onSession = onSession;
     this.#timeoutMs = Math.min(timeoutMs, MAX_TIMER_MS);
     this.#signal = signal;
     const worker = createRequire(import.meta.url).resolve('#ort-worker');
@@ -64,10 +70,22 @@ export class RuntimeHost {
   async createSession(source: ModelSource, options: SessionOptions): Promise<Session> {
     const session = this.#nextId;
     const info = await this.#call<SessionInfo>({ kind: 'create', session, source, options });
+    this.#onSession?.(info, source);
     return new Session(info, {
       run: (feeds, fetches, holds) => this.#call<RunResult>({ kind: 'run', session, feeds, fetches, holds }),
+      endProfiling: () => this.#call<null>({ kind: 'profile', session }),
       release: () => this.#call<null>({ kind: 'release', session }),
     });
+  }
+
+  /** Process id; undefined before the process runs. */
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  /** Wall time in which the runtime had something to do, ms. */
+  get busyMs(): number {
+    return this.#busyMs + (this.#waiting.size > 0 ? performance.now() - this.#busySince : 0);
   }
 
   /** Forgets held outputs. */
@@ -101,6 +119,7 @@ export class RuntimeHost {
           }),
         );
       }, this.#timeoutMs);
+      if (this.#waiting.size === 0) this.#busySince = performance.now();
       this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject, timer });
       this.#child.send({ id, request }, (error) => {
         if (error) this.#end(new WanqError('RUNTIME_CRASHED', 'the runtime process is gone', { cause: error }));
@@ -112,6 +131,7 @@ export class RuntimeHost {
     const waiting = this.#waiting.get(id);
     if (!waiting) return;
     this.#waiting.delete(id);
+    if (this.#waiting.size === 0) this.#busyMs += performance.now() - this.#busySince;
     clearTimeout(waiting.timer);
     if (error === undefined) waiting.resolve(result);
     else waiting.reject(runtimeError(error));
@@ -135,6 +155,7 @@ interface SessionCalls {
     fetches: readonly string[],
     holds: Readonly<Record<string, string>>,
   ): Promise<RunResult>;
+  endProfiling(): Promise<null>;
   release(): Promise<null>;
 }
 
@@ -160,6 +181,11 @@ export class Session {
     holds: Readonly<Record<string, string>> = {},
   ): Promise<RunResult> {
     return this.#calls.run(feeds, fetches, holds);
+  }
+
+  /** Writes the profile that the session was opened for. */
+  async endProfiling(): Promise<void> {
+    await this.#calls.endProfiling();
   }
 
   async release(): Promise<void> {

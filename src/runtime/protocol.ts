@@ -17,6 +17,8 @@ export interface SessionOptions {
   readonly optimization?: OptimizationLevel;
   /** Writes the graph as onnxruntime optimized it, to see which kernels it chose. */
   readonly optimizedModelPath?: string;
+  /** Beginning of the file that a profile of all runs is written to, when the session is asked for it. */
+  readonly profilePrefix?: string;
   /** 0 or absent: onnxruntime's choice (physical cores). */
   readonly threads?: number;
   /**
@@ -53,6 +55,7 @@ export type Request =
       readonly holds: Readonly<Record<string, string>>;
     }
   | { readonly kind: 'drop'; readonly keys: readonly string[] }
+  | { readonly kind: 'profile'; readonly session: number }
   | { readonly kind: 'release'; readonly session: number }
   | { readonly kind: 'status' };
 

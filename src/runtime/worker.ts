@@ -43,6 +43,7 @@ function sessionOptions(
     graphOptimizationLevel: options.optimization ?? 'all',
     ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
     ...(options.optimizedModelPath ? { optimizedModelFilePath: options.optimizedModelPath } : {}),
+    ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
     ...(options.memoryPattern === false ? { enableMemPattern: false } : {}),
     extra: {
       session: {
@@ -118,6 +119,9 @@ async function handle(request: Request): Promise<Reply['result']> {
       return create(request.session, request);
     case 'run':
       return run(request);
+    case 'profile':
+      sessions.get(request.session)?.endProfiling();
+      return null;
     case 'release':
       await sessions.get(request.session)?.release();
       sessions.delete(request.session);

@@ -10,7 +10,7 @@ import { readJson } from '../util/json.js';
 import { sha256 } from './subject.js';
 
 /** Version of the file's layout. */
-const EVALUATIONS_SCHEMA = 1;
+const EVALUATIONS_SCHEMA = 2;
 
 const schema = z.strictObject({
   schema: z.literal(EVALUATIONS_SCHEMA),
@@ -35,9 +35,11 @@ export interface EvaluationSettings {
   readonly shape: readonly number[];
   readonly device: string;
   readonly deviceReference: string | null;
-  /** SHA-256 of the clips file and of the feature network's folder. */
+  readonly deviceVae: string | null;
+  /** SHA-256 of the clips, of the feature network's folder and of the perceptual network. */
   readonly clips: string | null;
   readonly features: string | null;
+  readonly perceptual: string | null;
 }
 
 /** Metrics of plans that were evaluated, kept in a file: what is there is not measured again. */
@@ -86,15 +88,21 @@ function keyOf(givenBack: readonly string[]): string {
   return JSON.stringify(givenBack);
 }
 
-/** SHA-256 of a file, or of all files directly in a folder. @throws WanqError NOT_FOUND, NOT_READABLE */
+/** SHA-256 of a file, or of all files in a folder. @throws WanqError NOT_FOUND, NOT_READABLE */
 export async function contentHash(target: string): Promise<string> {
   const hash = createHash('sha256');
   try {
-    const names = await readdir(target).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOTDIR') return undefined;
-      throw error;
-    });
-    for (const name of names?.sort() ?? [undefined]) {
+    const entries = await readdir(target, { recursive: true, withFileTypes: true }).catch(
+      (error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOTDIR') return undefined;
+        throw error;
+      },
+    );
+    const names = entries
+      ?.filter((entry) => entry.isFile())
+      .map((entry) => path.relative(target, path.join(entry.parentPath, entry.name)))
+      .sort();
+    for (const name of names ?? [undefined]) {
       if (name !== undefined) hash.update(`${name}\0`);
       for await (const chunk of createReadStream(name === undefined ? target : path.join(target, name))) {
         hash.update(chunk as Uint8Array);

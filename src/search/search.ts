@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { findProducts } from '../analyze/leftovers.js';
-import { readClips } from '../evaluate/clips.js';
+import { openClips } from '../evaluate/clips/index.js';
 import type { EvaluateOptions } from '../evaluate/options.js';
 import { SharedReference } from '../evaluate/shared-reference.js';
 import type { Rule } from '../gate/rules.js';
@@ -84,7 +84,7 @@ export async function search(options: SearchOptions): Promise<SearchSummary> {
     const textTokens = (await TextEncoder.open(subject.folder)).length;
     // Before switches are put on them.
     const { linears } = findProducts(subject.loaded.model.graph);
-    options.onPlan?.(await searchPlan(subject, options));
+    options.onPlan?.(await searchPlan(subject, shape, options));
     const evaluations = await openEvaluations(subject, shape, options);
     if (options.known) await evaluations.set([], options.known);
     const sensitivity = await sensitivityOf(subject, options);
@@ -113,11 +113,17 @@ export async function search(options: SearchOptions): Promise<SearchSummary> {
   }
 }
 
-async function searchPlan({ candidates }: Subject, options: SearchOptions): Promise<SearchPlan> {
+async function searchPlan(
+  { candidates }: Subject,
+  { video }: PipelineShape,
+  options: SearchOptions,
+): Promise<SearchPlan> {
   const { prompts, seedsPerPrompt, inspected, steps, guidance, sigmas, evaluations } = options;
   const takes = prompts.length * seedsPerPrompt;
   const looked = Math.min(inspected, takes);
-  const clips = options.clips === undefined ? looked : (await readClips(options.clips)).length;
+  const source = options.clips === undefined ? undefined : await openClips(options.clips, video, options.signal);
+  await source?.close();
+  const clips = source?.count ?? looked;
   return {
     linears: candidates.length,
     evaluations,
@@ -137,8 +143,10 @@ async function openEvaluations(
     ...{ prompts, negativePrompt, seedsPerPrompt, seed, steps, guidance, sigmas, inspected, device },
     shape: [channels, frames, height, width],
     deviceReference: options.deviceReference ?? null,
+    deviceVae: options.deviceVae ?? null,
     clips: options.clips === undefined ? null : await contentHash(options.clips),
     features: options.features === undefined ? null : await contentHash(options.features),
+    perceptual: options.perceptual === undefined ? null : await contentHash(options.perceptual),
   });
 }
 

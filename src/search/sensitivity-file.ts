@@ -150,6 +150,23 @@ function unknownName(file: string, section: string, name: string, known: readonl
   });
 }
 
+/**
+ * What a file says of linears, for people to look at.
+ *
+ * @param model fingerprint of the transformer that it must be of
+ * @returns SQNR of the transformer's output with one linear quantized, dB; of those that were measured
+ * @throws WanqError SENSITIVITY_INVALID, SENSITIVITY_MISMATCH, NOT_FOUND
+ */
+export async function readSensitivityFigures(file: string, model: string): Promise<ReadonlyMap<string, number>> {
+  const found = await readJson(file, schema as z.ZodType<z.output<typeof schema>>, 'SENSITIVITY_INVALID');
+  if (found.identity.model !== model) {
+    throw new WanqError('SENSITIVITY_MISMATCH', `${printable(file)} is of another model than the reference`, {
+      hint: 'name the file of this model, or leave --sensitivity out',
+    });
+  }
+  return new Map(Object.entries(found.linears).map(([name, { damage }]) => [name, -10 * Math.log10(damage)]));
+}
+
 /** Writes a measurement, finished or not. The same measurement always gives the same bytes. */
 export async function writeSensitivity(file: string, sensitivity: Sensitivity): Promise<void> {
   await writeAtomic(file, sensitivityText(sensitivity));

@@ -81,8 +81,23 @@ describe('--help', () => {
         ...['--calibration-prompts', '--samples', '--evaluations', '--budget', '--give-back'],
       ],
     ],
+    [
+      'compare',
+      [
+        ...[...sampling, '--device', '--output', '--seeds-per-prompt', '--sigmas', '--clips', '--features'],
+        ...['--perceptual', '--inspected', '--noise-floor', '--no-linears', '--device-reference', '--reference'],
+        '--rules',
+      ],
+    ],
     ['check', ['--target', '--all']],
-    ['gate', ['--rules']],
+    ['gate', ['--rules', '--baseline', '--update', '--force', '--markdown', '--junit']],
+    [
+      'generate',
+      [
+        ...['--prompt', ...sampling.filter((option) => option !== '--prompts'), '--device', '--output', '--fps'],
+        ...['--preview', '--preview-every', '--no-metadata'],
+      ],
+    ],
   ])('of %s lists its options', async (command, options) => {
     const { stdout, stderr } = await place.succeed([command, '--help']);
     expect(stderr).toBe('');
@@ -99,6 +114,8 @@ describe('--help', () => {
       'quantize',
       'eval',
       'gate',
+      'compare',
+      'generate',
       '--quiet',
       '--verbose',
       '--json',

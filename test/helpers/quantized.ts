@@ -119,6 +119,7 @@ export function asLoaded(model: Model) {
     readInto: () => Promise.reject(new Error('weights are not read')),
     dataSize: () => Promise.reject(new Error('there is no data file')),
     mount: () => Promise.reject(new Error('there is no data file')),
+    isMounted: () => false,
     close: async () => {},
   };
 }

@@ -3,52 +3,128 @@ import { EigenvalueDecomposition, Matrix } from 'ml-matrix';
 /** Mean and unbiased covariance of feature vectors. */
 export interface FeatureStatistics {
   readonly count: number;
-  readonly mean: readonly number[];
-  /** `[dim][dim]` */
-  readonly covariance: readonly (readonly number[])[];
+  readonly mean: Float64Array;
+  /** `[dim, dim]` */
+  readonly covariance: Float64Array;
 }
 
 /** @param features at least two vectors of one length */
 export function featureStatistics(features: readonly ArrayLike<number>[]): FeatureStatistics {
   const dim = features[0]?.length ?? 0;
   const count = features.length;
-  const mean = Array.from({ length: dim }, (_, i) => features.reduce((sum, f) => sum + (f[i] as number), 0) / count);
-  const covariance = Array.from({ length: dim }, (_, i) =>
-    Array.from({ length: dim }, (_, j) => {
-      let sum = 0;
-      for (const f of features)
-        sum += ((f[i] as number) - (mean[i] as number)) * ((f[j] as number) - (mean[j] as number));
-      return sum / (count - 1);
-    }),
-  );
+  const mean = new Float64Array(dim);
+  for (const f of features) for (let i = 0; i < dim; i++) mean[i] = (mean[i] as number) + (f[i] as number) / count;
+  const covariance = new Float64Array(dim * dim);
+  const centred = new Float64Array(dim);
+  for (const f of features) {
+    for (let i = 0; i < dim; i++) centred[i] = (f[i] as number) - (mean[i] as number);
+    for (let i = 0; i < dim; i++) {
+      const scaled = (centred[i] as number) / (count - 1);
+      const row = i * dim;
+      for (let j = i; j < dim; j++)
+        covariance[row + j] = (covariance[row + j] as number) + scaled * (centred[j] as number);
+    }
+  }
+  for (let i = 0; i < dim; i++) {
+    for (let j = 0; j < i; j++) covariance[i * dim + j] = covariance[j * dim + i] as number;
+  }
   return { count, mean, covariance };
 }
 
-/**
- * Squared Frechet distance of two Gaussians (Heusel et al. 2017; over video features: FVD, Unterthiner et al. 2018):
- * |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
- *
- * The trace of the root is taken as the sum of square roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric; negative ones, from
- * rounding of a singular covariance, count as 0.
- */
-export function frechetDistance(a: FeatureStatistics, b: FeatureStatistics): number {
-  const c1 = new Matrix(a.covariance.map((row) => [...row]));
-  const c2 = new Matrix(b.covariance.map((row) => [...row]));
-  const root = symmetricRoot(c1);
-  const inner = root.mmul(c2).mmul(root);
-  const symmetric = inner.clone().add(inner.transpose()).mul(0.5);
-  const traceOfRoot = new EigenvalueDecomposition(symmetric, { assumeSymmetric: true }).realEigenvalues.reduce(
-    (sum, value) => sum + Math.sqrt(Math.max(value, 0)),
-    0,
-  );
-  const meanPart = a.mean.reduce((sum, m, i) => sum + (m - (b.mean[i] as number)) ** 2, 0);
-  return meanPart + c1.trace() + c2.trace() - 2 * traceOfRoot;
+/** A Frechet distance and what each vector of the set weighs in it. */
+export interface FrechetInfluences {
+  readonly distance: number;
+  /** Derivative of the distance by each vector's share of the set, times their count (infinitesimal jackknife); they sum to 0. */
+  readonly influences: Float64Array;
 }
 
-function symmetricRoot(matrix: Matrix): Matrix {
-  const { eigenvectorMatrix: vectors, realEigenvalues } = new EigenvalueDecomposition(matrix, {
-    assumeSymmetric: true,
-  });
-  const roots = Matrix.diag(realEigenvalues.map((value) => Math.sqrt(Math.max(value, 0))));
-  return vectors.mmul(roots).mmul(vectors.transpose());
+/** Below this share of the largest eigenvalue, one of a covariance counts as 0 where it is inverted. */
+const RANK_TOLERANCE = 1e-12;
+
+/**
+ * A set that many others are measured against: the root of its covariance is taken once.
+ *
+ * The squared Frechet distance of two Gaussians (Heusel et al. 2017; over video features: FVD, Unterthiner et al. 2018) is
+ * |m - m1|^2 + tr(C + C1 - 2 (C1 C)^(1/2)). The trace of the root is taken as the sum of square roots of the eigenvalues of
+ * M = C1^(1/2) C C1^(1/2), which is symmetric; negative ones, from rounding of a singular covariance, count as 0.
+ */
+export class FrechetTruth {
+  readonly #truth: FeatureStatistics;
+  readonly #root: Matrix;
+
+  constructor(truth: FeatureStatistics) {
+    this.#truth = truth;
+    const { eigenvectorMatrix: vectors, realEigenvalues: values } = symmetricEigen(square(truth.covariance));
+    this.#root = scaleColumns(vectors, values.map(clampedRoot)).mmul(vectors.transpose());
+  }
+
+  distance(set: FeatureStatistics): number {
+    return this.#distance(set, this.#product(set).realEigenvalues);
+  }
+
+  /**
+   * The distance of a set with its derivative: d FVD = 2 (m - m1) dm + tr((I - A) dC), A = C1^(1/2) M^(-1/2) C1^(1/2), the inverse taken over
+   * what the set spans.
+   */
+  influences(features: readonly ArrayLike<number>[]): FrechetInfluences {
+    const set = featureStatistics(features);
+    const { eigenvectorMatrix: vectors, realEigenvalues: values } = this.#product(set);
+    const least = RANK_TOLERANCE * Math.max(...values);
+    const inverse = values.map((value) => (value > least ? value ** -0.25 : 0));
+    const centred = new Matrix(features.map((f) => set.mean.map((m, i) => (f[i] as number) - m)));
+    // x^T A x = |x^T P|^2
+    const projected = centred.mmul(this.#root.mmul(scaleColumns(vectors, inverse)));
+    const shift = set.mean.map((m, i) => m - (this.#truth.mean[i] as number));
+    const unbiased = set.count / (set.count - 1);
+    const raw = Float64Array.from(features, (_, k) => {
+      const x = centred.getRow(k);
+      const along = x.reduce((sum, value, i) => sum + value * (shift[i] as number), 0);
+      return 2 * along + unbiased * (squaredNorm(x) - squaredNorm(projected.getRow(k)));
+    });
+    const mean = raw.reduce((a, b) => a + b, 0) / raw.length;
+    return { distance: this.#distance(set, values), influences: raw.map((value) => value - mean) };
+  }
+
+  #product({ covariance }: FeatureStatistics): EigenvalueDecomposition {
+    return symmetricEigen(this.#root.mmul(square(covariance)).mmul(this.#root));
+  }
+
+  #distance({ mean, covariance }: FeatureStatistics, eigenvalues: readonly number[]): number {
+    const { mean: center, covariance: spread } = this.#truth;
+    let distance = 0;
+    for (let i = 0; i < mean.length; i++) {
+      const diagonal = i * (mean.length + 1);
+      distance += ((mean[i] as number) - (center[i] as number)) ** 2;
+      distance += (covariance[diagonal] as number) + (spread[diagonal] as number);
+      distance -= 2 * clampedRoot(eigenvalues[i] as number);
+    }
+    return distance;
+  }
+}
+
+/** {@link FrechetTruth} for a single distance. */
+export function frechetDistance(a: FeatureStatistics, b: FeatureStatistics): number {
+  return new FrechetTruth(a).distance(b);
+}
+
+function square(values: Float64Array): Matrix {
+  const dim = Math.sqrt(values.length);
+  return Matrix.from1DArray(dim, dim, values);
+}
+
+function symmetricEigen(matrix: Matrix): EigenvalueDecomposition {
+  const symmetric = matrix.transpose().add(matrix).mul(0.5);
+  return new EigenvalueDecomposition(symmetric, { assumeSymmetric: true });
+}
+
+function scaleColumns(matrix: Matrix, factors: readonly number[]): Matrix {
+  return matrix.clone().mulRowVector([...factors]);
+}
+
+function clampedRoot(value: number): number {
+  return Math.sqrt(Math.max(value, 0));
+}
+
+function squaredNorm(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value * value, 0);
 }

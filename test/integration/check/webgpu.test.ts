@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkModel } from '../../../src/check/check.js';
@@ -20,13 +19,9 @@ import {
   SIGNED,
   weight,
 } from '../../helpers/quantized.js';
+import { hasVulkan, vulkanEnvironment } from '../../helpers/vulkan.js';
 import { floats, relativeDeviation } from '../support/arrays.js';
 import { temporaryFolder } from '../support/environment.js';
-
-/** A Vulkan driver: the one that is named, or the SwiftShader that Debian's chromium-common brings, with its loader beside it. */
-const DRIVER = process.env.VK_ICD_FILENAMES ?? '/usr/lib/chromium/vk_swiftshader_icd.json';
-const present = existsSync(DRIVER);
-if (!present) console.warn(`skipped the WebGPU provider: there is no Vulkan driver at ${DRIVER}`);
 
 const weights = quantizedModel([weight(), matmul('x')], parameters());
 const pairs = quantizedModel([...pair(), weight(), matmul()], parameters());
@@ -39,14 +34,13 @@ const integers = quantizedModel(
   parameters(SIGNED),
 );
 
-describe.runIf(present)('the WebGPU provider', () => {
+describe.runIf(hasVulkan())('the WebGPU provider', () => {
   const folder = temporaryFolder();
   const before = { ...process.env };
   let host: RuntimeHost;
 
   beforeAll(() => {
-    process.env.VK_ICD_FILENAMES = DRIVER;
-    process.env.LD_LIBRARY_PATH = [path.dirname(DRIVER), before.LD_LIBRARY_PATH].filter(Boolean).join(':');
+    Object.assign(process.env, vulkanEnvironment());
     host = new RuntimeHost();
     process.env = before;
   });

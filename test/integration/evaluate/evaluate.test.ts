@@ -51,7 +51,7 @@ describe('a pipeline held against itself', () => {
       onProgress: (event) => progress.push(event),
       onVideo: async (index, reference, quantized) => {
         strips.push([index, reference, quantized]);
-        return `strip-${index}.png`;
+        return { strip: `strip-${index}.png`, sheets: null };
       },
     });
   });
@@ -84,6 +84,50 @@ describe('a pipeline held against itself', () => {
       [PROMPTS[0], 11, 'strip-0.png'],
       [PROMPTS[1], 12, null],
     ]);
+  });
+
+  it('says where every component ran', () => {
+    expect(results.devices.map(({ component, asked, ran }) => [component, asked, ran])).toEqual([
+      ['text_encoder', 'cpu', 'cpu'],
+      ['reference transformer', 'cpu', 'cpu'],
+      ['quantized transformer', 'cpu', 'cpu'],
+      ['noise floor', 'cpu', 'cpu'],
+      ['vae_decoder', 'cpu', 'cpu'],
+      ['fvd', 'cpu', 'cpu'],
+    ]);
+    expect(results.timing.modelMs).toBeGreaterThan(0);
+    expect(results.timing.modelMs).toBeLessThan(results.timing.wallMs);
+  });
+
+  it('has every linear as it is in the reference, but for the rounding of other kernels', () => {
+    expect(results.linears.length).toBe(66);
+    expect(Math.min(...results.linears.map(({ sqnr }) => sqnr as number))).toBeGreaterThan(100);
+    expect(results.metrics.linear_excess).toMatchObject({ value: 0, n: 66 });
+    expect(results.metrics.scale_ratio_max).toMatchObject({
+      value: 1,
+      n: 0,
+      note: expect.stringContaining('no scale'),
+    });
+  });
+
+  it('drifts nowhere, and the noise floor a little, more at the end', () => {
+    expect(results.drift.map(({ step, quantized }) => [step, quantized])).toEqual([
+      [0, 0],
+      [1, 0],
+    ]);
+    const [first, last] = results.drift.map(({ floor }) => floor as number) as [number, number];
+    expect(first).toBeGreaterThan(0);
+    expect(last).toBeGreaterThan(first);
+    expect(last).toBeLessThan(0.05);
+    expect(results.metrics.latent_drift).toMatchObject({ value: 0, n: 1 });
+  });
+
+  it('has figures of each inspected video, and of the others what every video has', () => {
+    const [looked, other] = results.videos;
+    expect(looked).toMatchObject({ msSsim: 1, temporalPsnr: Number.POSITIVE_INFINITY, flicker: 1, lpips: null });
+    expect(looked?.framePsnr).toEqual(new Array(17).fill(Number.POSITIVE_INFINITY));
+    expect(looked?.sqnr).toBe(Number.POSITIVE_INFINITY);
+    expect(other).toMatchObject({ msSsim: 1, framePsnr: null, sqnr: null, sqnrMin: null });
   });
 
   it('has a noise floor that is small and no zero', () => {

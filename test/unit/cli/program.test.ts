@@ -13,6 +13,7 @@ const { imported, marked } = vi.hoisted(() => {
   return { imported: names, marked: mark };
 });
 vi.mock('cli-table3', marked('cli-table3'));
+vi.mock('h264-mp4-encoder', marked('h264-mp4-encoder'));
 vi.mock('ora', marked('ora'));
 vi.mock('protobufjs', marked('protobufjs'));
 vi.mock('sharp', marked('sharp'));
@@ -28,7 +29,7 @@ it('imports the libraries of the work for a command that runs, not for help or a
     on: () => undefined,
     off: () => undefined,
   };
-  for (const command of ['import', 'inspect', 'calibrate', 'merge', 'quantize', 'check', 'eval', 'gate']) {
+  for (const command of ['import', 'inspect', 'calibrate', 'merge', 'quantize', 'check', 'eval', 'gate', 'generate']) {
     expect(await main([command, '--help'], io)).toBe(0);
     expect(await main([command, '--nonsense'], io)).toBe(2);
   }

@@ -8,7 +8,7 @@ import {
 } from '../../../src/evaluate/components.js';
 import type { StepError } from '../../../src/evaluate/runs.js';
 import { difference } from '../../../src/numerics/stats.js';
-import { expectRefusal } from '../helpers/errors.js';
+import { expectRejection } from '../helpers/errors.js';
 
 /** Noise of these powers on a signal of power 1: 10 dB for 0.1, 20 dB for 0.01. */
 const errors = (...noises: number[]): StepError[] => [
@@ -76,24 +76,19 @@ describe('driftMetrics', () => {
   });
 });
 
-it('holds the embeddings of each distinct prompt against each other', () => {
+it('holds the embeddings of each distinct prompt against each other', async () => {
   const of = (...data: number[]) => ({ data: Float32Array.from(data), length: 1, features: 2 });
-  const reference = new Map([
-    ['a', of(1, 0)],
-    ['b', of(0, 2)],
-    ['', of(9, 9)],
-  ]);
-  const quantized = new Map([
-    ['a', of(1, 0)],
-    ['b', of(0, 1)],
-    ['', of(0, 0)],
-  ]);
-  expect(embeddingErrors(['a', 'b', 'a'], reference, quantized)).toEqual([
+  const stored = (embeddings: Record<string, ReturnType<typeof of>>) => ({
+    get: async (prompt: string) => embeddings[prompt] as ReturnType<typeof of>,
+  });
+  const reference = stored({ a: of(1, 0), b: of(0, 2), '': of(9, 9) });
+  const quantized = stored({ a: of(1, 0), b: of(0, 1), '': of(0, 0) });
+  expect(await embeddingErrors(['a', 'b', 'a'], reference, quantized)).toEqual([
     { prompt: 'a', sqnr: Number.POSITIVE_INFINITY, cosine: 1 },
     { prompt: 'b', sqnr: expect.closeTo(10 * Math.log10(4), 6), cosine: 1 },
   ]);
-  const wider = new Map([['a', { ...of(1, 0), features: 1, length: 2 }]]);
-  expectRefusal(() => embeddingErrors(['a'], reference, wider), 'PIPELINE_INVALID');
+  const wider = stored({ a: { ...of(1, 0), features: 1, length: 2 } });
+  await expectRejection(embeddingErrors(['a'], reference, wider), 'PIPELINE_INVALID');
 });
 
 it('keeps what results show of a drift', () => {

@@ -31,10 +31,21 @@ export const COMPONENTS: NonNullable<Results['components']> = {
   ],
 };
 
+export const VIDEO: Results['videos'][number] = {
+  ...{ prompt: 'a', seed: 7, psnr: 33.333, ssim: 0.5, msSsim: 0.75, temporalPsnr: 35, flicker: 1.01, lpips: null },
+  ...{ floorPsnr: 40, floorSsim: 0.9, sqnr: 31, sqnrMin: 29, framePsnr: [33, Number.POSITIVE_INFINITY] },
+  ...{ strip: null, sheets: null },
+};
+
+export const LINEAR: Results['linears'][number] = {
+  ...{ linear: 'blocks.0.ffn.up', shape: [128, 576], precision: 'int8', reason: 'scheme ffn', smoothing: 0.5 },
+  ...{ low: -1, high: 2, clipped: 0.001, sqnr: 40, attainable: 41, excess: 1, scaleRatio: 1, sensitivity: null },
+};
+
 /** Results with every kind of figure: numbers, infinities, NaN and none. */
 export function results(changes: Partial<Results> = {}): Results {
   return {
-    schema: 1,
+    schema: 2,
     createdAt: '2026-11-24T00:00:00.000Z',
     wanqVersion: '0.1.0',
     runtimeVersion: '1.30.0',
@@ -42,6 +53,7 @@ export function results(changes: Partial<Results> = {}): Results {
     platform: 'linux-x64',
     settings: {
       prompts: 1,
+      promptsDigest: 'e'.repeat(64),
       seedsPerPrompt: 2,
       seed: 7,
       steps: 4,
@@ -56,20 +68,40 @@ export function results(changes: Partial<Results> = {}): Results {
     },
     reference: facts,
     quantized: { ...facts, path: 'models/int8', transformerBytes: 5_000_000_000 },
+    devices: [
+      {
+        component: 'quantized transformer',
+        asked: 'auto',
+        ran: 'webgpu',
+        refused: [{ provider: 'cuda', reason: 'no | library' }],
+        nodes: { WebGpuExecutionProvider: 954, CPUExecutionProvider: 208 },
+        peakBytes: 1500,
+        deviceBytes: null,
+      },
+    ],
+    timing: { wallMs: 1000, modelMs: 950 },
     metrics: {
-      psnr_drop: { value: 0.125, unit: 'dB', better: 'lower', n: 4 },
+      psnr_drop: {
+        ...{ value: 0.125, unit: 'dB', better: 'lower', n: 4, median: 0.1, worst: 3 },
+        interval: { low: -0.5, high: 0.75, level: 0.95, units: 2 },
+      },
       psnr: { value: Number.POSITIVE_INFINITY, unit: 'dB', better: 'higher', n: 2 },
       sqnr_min: { value: Number.NEGATIVE_INFINITY, unit: 'dB', better: 'higher', n: 2 },
       cosine_min: { value: Number.NaN, unit: '', better: 'higher', n: 2 },
       fvd_growth: { value: null, unit: '%', better: 'lower', n: 0, note: 'no features' },
     },
     psnrDrop: [
-      { prompt: 'a', sigma: 0.25, reference: 40, quantized: 39, drop: 1 },
-      { prompt: 'b', sigma: 0.25, reference: 42, quantized: 39, drop: 3 },
-      { prompt: 'a', sigma: 0.5, reference: Number.POSITIVE_INFINITY, quantized: 30, drop: Number.POSITIVE_INFINITY },
+      { clip: 0, prompt: 'a', sigma: 0.25, reference: 40, quantized: 39, drop: 1 },
+      { clip: 1, prompt: 'b', sigma: 0.25, reference: 42, quantized: 39, drop: 3 },
+      {
+        ...{ clip: 0, prompt: 'a', sigma: 0.5 },
+        ...{ reference: Number.POSITIVE_INFINITY, quantized: 30, drop: Number.POSITIVE_INFINITY },
+      },
     ],
     steps: [{ step: 0, timestep: 999, branch: 'cond', sqnr: 30, cosine: 0.9995, relativeError: 0.03 }],
-    videos: [{ prompt: 'a', seed: 7, psnr: 33.333, ssim: null, floorPsnr: Number.NaN, floorSsim: 0.5, strip: null }],
+    drift: [{ step: 0, timestep: 999, quantized: 0.02, floor: null }],
+    videos: [{ ...VIDEO, ssim: null, floorPsnr: Number.NaN }],
+    linears: [LINEAR],
     ...changes,
   };
 }

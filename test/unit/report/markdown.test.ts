@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { judge } from '../../../src/gate/judge.js';
 import type { Advice } from '../../../src/report/ladder.js';
 import { markdownReport } from '../../../src/report/markdown.js';
-import { COMPONENTS, results } from './fixture.js';
+import { COMPONENTS, LINEAR, results, VIDEO } from './fixture.js';
 
 const passed = { passed: true, checks: [] };
 
@@ -16,7 +16,7 @@ function cells(line: string): string[] {
 }
 
 const video = (prompt: string) => results({ videos: [{ ...videoRow, prompt }] });
-const videoRow = { prompt: '', seed: 7, psnr: 33.333, ssim: 0.5, floorPsnr: 40, floorSsim: 0.9, strip: 'strips/0.png' };
+const videoRow = { ...VIDEO, strip: 'strips/0.png' };
 
 function rowOf(prompt: string): string {
   const lines = markdownReport(video(prompt), passed).split('\n');
@@ -52,9 +52,29 @@ describe('the Markdown report', () => {
 
   it('shows every known metric, and those not measured as a dash', () => {
     const report = markdownReport(results(), passed);
-    expect(report).toContain('| PSNR drop on re-noised clips (`psnr_drop`) | 0.13 dB | 4 |  |');
-    expect(report).toContain('| FVD growth (`fvd_growth`) | - | 0 | no features |');
-    expect(report).toContain('| free-running PSNR, mean (`psnr`) | Infinity dB | 2 |  |');
+    expect(report).toContain('| PSNR drop on re-noised clips (`psnr_drop`) | 0.13 dB | -0.50 .. 0.75 | 4 |  |');
+    expect(report).toContain('| FVD growth (`fvd_growth`) | - |  | 0 | no features |');
+    expect(report).toContain('| free-running PSNR, mean (`psnr`) | Infinity dB |  | 2 |  |');
+  });
+
+  it('says where each component ran, and what refused', () => {
+    expect(markdownReport(results(), passed)).toContain(
+      '| quantized transformer | auto | webgpu | cuda: no \\| library | 1.50 kB | - |',
+    );
+  });
+
+  it('shows the linears that err most beyond rounding, and first those whose scale is not the plan’s', () => {
+    const linears = [
+      { ...LINEAR, linear: 'healthy' },
+      { ...LINEAR, linear: 'off', scaleRatio: 4, excess: 0.5 },
+      { ...LINEAR, linear: 'damaged', excess: 20, sqnr: 21 },
+      { ...LINEAR, linear: 'untold', excess: null },
+    ];
+    const lines = markdownReport(results({ linears }), passed).split('\n');
+    const head = lines.findIndex((line) => line.startsWith('| linear |'));
+    expect(lines.slice(head + 2, head + 5).map((line) => cells(line)[0])).toEqual(['off', 'damaged', 'healthy']);
+    expect(lines[head + 5]).not.toContain('untold');
+    expect(markdownReport(results({ linears: [] }), passed)).not.toContain('| linear |');
   });
 
   it('shows what each component drifts alone, and all together', () => {

@@ -9,7 +9,7 @@ import { temporaryFolder } from '../helpers/temporary.js';
 const settings: EvaluationSettings = {
   ...{ model: 'm', plan: 'p', calibration: null, prompts: ['a'], negativePrompt: '', seedsPerPrompt: 1, seed: 1 },
   ...{ steps: 2, guidance: 1, sigmas: [0.5], inspected: 1, shape: [1, 2, 3, 4], device: 'cpu', deviceReference: null },
-  ...{ clips: null, features: null },
+  ...{ clips: null, features: null, perceptual: null, deviceVae: null },
 };
 const metrics: Record<string, Metric> = {
   sqnr: { value: 40, unit: 'dB', better: 'higher', n: 4 },

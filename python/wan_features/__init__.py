@@ -1,0 +1,1 @@
+"""Networks that wanq measures videos with: from torch to ONNX."""

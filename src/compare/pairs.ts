@@ -1,0 +1,70 @@
+import { bootstrapInterval } from '../numerics/bootstrap.js';
+import { mean } from '../numerics/stats.js';
+import type { ComparedMetric, DifferenceToBest } from '../report/comparison.js';
+import type { Results } from '../report/results.js';
+
+/** What a model got on one video, or on one clip at one noise level. */
+export interface PairedSample {
+  /** Prompt or clip that it hangs on: samples of one are not independent. */
+  readonly unit: number;
+  readonly value: number | null;
+}
+
+/**
+ * Figures whose mean is the metric, in an order that is the same for all results of the same settings.
+ * @returns undefined where results hold no such figures
+ */
+export function pairedSamples(
+  metric: ComparedMetric,
+  { videos, psnrDrop, settings }: Results,
+): PairedSample[] | undefined {
+  switch (metric) {
+    case 'psnr_drop':
+      return psnrDrop.map(({ clip, drop }) => ({ unit: clip, value: drop }));
+    case 'sqnr':
+    case 'psnr':
+    case 'ssim':
+      return videos.map((video, take) => ({
+        unit: Math.floor(take / settings.seedsPerPrompt),
+        value: video[metric],
+      }));
+    default:
+      return undefined;
+  }
+}
+
+/**
+ * The mean of `own - best` over samples that both have, with its interval: prompts (clips) are resampled with all pairs that hang on them, so what
+ * makes a prompt hard for both models does not widen it.
+ * @returns undefined where no sample is measured in both
+ */
+export function pairedDifference(
+  own: readonly PairedSample[],
+  best: readonly PairedSample[],
+): (Omit<DifferenceToBest, 'best'> & { readonly differences: readonly number[] }) | undefined {
+  const pairs = own.flatMap(({ unit, value }, i) => {
+    const other = best[i]?.value ?? null;
+    // Infinities that are the same have no difference.
+    return value === null || other === null ? [] : [{ unit, value: value === other ? 0 : value - other }];
+  });
+  if (pairs.length === 0) return undefined;
+  const sums = new Map<number, { sum: number; count: number }>();
+  for (const { unit, value } of pairs) {
+    const { sum, count } = sums.get(unit) ?? { sum: 0, count: 0 };
+    sums.set(unit, { sum: sum + value, count: count + 1 });
+  }
+  const units = [...sums.values()];
+  const interval = bootstrapInterval(units.length, (indices) => {
+    let [sum, count] = [0, 0];
+    for (const i of indices) {
+      sum += units[i]?.sum as number;
+      count += units[i]?.count as number;
+    }
+    return sum / count;
+  });
+  const differences = pairs.map(({ value }) => value);
+  return {
+    ...{ value: mean(differences), n: pairs.length, differences },
+    ...(interval ? { interval: { ...interval, units: units.length } } : {}),
+  };
+}

@@ -1,0 +1,155 @@
+import { createHash } from 'node:crypto';
+import { keyOf, sizeChart, stepsChart } from './compare-charts.js';
+import { differenceRows, FRONT_TEXT } from './compare-markdown.js';
+import {
+  COMPARED_COLUMNS,
+  type ComparedCell,
+  type ComparedMetric,
+  type ComparedModel,
+  type Comparison,
+  comparedCell,
+  marksText,
+  verdictCell,
+} from './comparison.js';
+import { formatBytes } from './format.js';
+import { factsTable, table } from './html/figures.js';
+import { Html, html } from './html/markup.js';
+import { HEAD_SCRIPT } from './html/script/head.js';
+import { PAGE_SCRIPT } from './html/script/page.js';
+import { STYLE } from './html/style.js';
+import { relativeUrl } from './links.js';
+
+const TITLE = 'Quantized models against one reference';
+
+/** The comparison as one HTML page that needs no other file and no network; reports are linked where their path is relative to the page's. */
+export function comparisonHtml(comparison: Comparison): string {
+  const { reference, models, wanqVersion } = comparison;
+  const sections = [
+    ['models', 'Models', modelsSection(comparison)],
+    ['charts', 'Charts', html`<div class="plots">${sizeChart(models)}${stepsChart(models)}</div>`],
+    ['differences', 'Differences', differencesTable(comparison)],
+    ['provenance', 'Provenance', provenance(comparison)],
+  ] as const;
+  const present = sections.filter(([, , content]) => content !== null);
+  const page = html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${policy()}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="wanq ${wanqVersion}">
+<title>${TITLE}</title>
+<style>${new Html(STYLE)}</style>
+<script>${new Html(HEAD_SCRIPT)}</script>
+</head>
+<body>
+<a class="skip" href="#models">Skip to the table</a>
+<header><div><strong>wanq</strong><nav aria-label="Sections">${present.map(([id, name]) => html`<a href="#${id}">${name}</a>`)}</nav><button type="button" id="theme" class="needs-script" aria-label="Switch between light and dark" title="Switch between light and dark">◐</button></div></header>
+<main>
+<section class="verdict" aria-labelledby="title">
+<h1 id="title">${models.length} quantized models against one reference</h1>
+<p class="models"><span class="path">${reference.path}</span> <span class="quiet">${formatBytes(reference.transformerBytes)}, ${reference.forwardMs.toFixed(1)} ms a forward, ${formatBytes(reference.peakBytes)} of memory, on ${reference.provider}</span></p>
+</section>
+${present.map(([id, name, content]) => html`<section id="${id}" aria-labelledby="${id}-title">\n<h2 id="${id}-title">${name}</h2>\n${content}\n</section>\n`)}</main>
+<footer>wanq ${wanqVersion}. All of this page is in this one file.</footer>
+<script>${new Html(PAGE_SCRIPT)}</script>
+</body>
+</html>
+`;
+  return page.text;
+}
+
+/** Style and scripts by their hashes alone: no text of a model's can act as either. */
+function policy(): string {
+  const hash = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+  return [
+    "default-src 'none'",
+    'img-src data:',
+    `style-src ${hash(STYLE)}`,
+    `script-src ${hash(HEAD_SCRIPT)} ${hash(PAGE_SCRIPT)}`,
+    "base-uri 'none'",
+    "form-action 'none'",
+  ].join('; ');
+}
+
+function modelsSection(comparison: Comparison): Html {
+  const { models, notes } = comparison;
+  const columns = [
+    { name: '#', number: true, help: 'number in the charts' },
+    { name: 'model' },
+    ...COMPARED_COLUMNS.map(({ name }) => ({ name, number: true })),
+    { name: 'gate' },
+  ];
+  const rows = models.map(
+    (model, i) =>
+      html`<tr><td class="number" data-value="${i}">${keyOf(i)}</td><th scope="row">${model.front ? html`<span title="${FRONT_TEXT}">◆</span> ` : null}${linked(model)}</th>${COMPARED_COLUMNS.map(({ metric }) => cell(model, metric))}${gateCell(model)}</tr>`,
+  );
+  return html`${table('Against the reference; small: ratio, interval or noise floor', columns, rows, { id: 'models-table', className: 'dense' })}
+${[...marksText(comparison), FRONT_TEXT].map((line) => html`<p class="quiet hint">${line}</p>`)}
+${notes.map((note) => html`<p class="warning">${note}</p>`)}`;
+}
+
+const MARKS = { '*': 'best of its column', '~': 'not told apart from the best' } as const;
+
+function cell(model: ComparedModel, metric: ComparedMetric): Html {
+  const { value } = model.figures[metric];
+  const { mark, text, detail } = comparedCell(model, metric);
+  const sign = mark && html`<span title="${MARKS[mark]}" aria-label="${MARKS[mark]}">${mark}</span> `;
+  return html`<td class="number" data-value="${value === null ? '' : String(value)}">${sign}${mark === '*' ? html`<strong>${text}</strong>` : text}${small(detail)}</td>`;
+}
+
+function gateCell({ verdict }: ComparedModel): Html {
+  const { text, detail }: ComparedCell = verdictCell(verdict);
+  return html`<td><span class="badge ${text}">${verdict.passed ? '✓' : '✗'} ${text}</span>${small(detail)}</td>`;
+}
+
+function small(detail: string): Html | null {
+  return detail === '' ? null : html`<br><span class="quiet hint">${detail}</span>`;
+}
+
+function linked({ name, report }: ComparedModel): Html {
+  const href = relativeUrl(report);
+  return href === undefined ? html`${name}` : html`<a href="${href}">${name}</a>`;
+}
+
+function differencesTable(comparison: Comparison): Html | null {
+  const rows = differenceRows(comparison);
+  if (rows.length === 0) return null;
+  return factsTable(
+    'Each model less the best, over the same videos or clips, with paired intervals',
+    ['metric', 'model', 'best', 'difference', 'pairs', 'told apart'],
+    rows,
+  );
+}
+
+function provenance({ reference, settings, models }: Comparison): Html {
+  const code = (text: string): Html => html`<code class="hash">${text}</code>`;
+  const path_ = (text: string): Html => html`<span class="path">${text}</span>`;
+  return html`${factsTable(
+    'Models',
+    ['', 'folder', 'fingerprint of the transformer', 'ran on', 'calibrated on'],
+    [
+      ['reference', path_(reference.path), code(reference.fingerprint), reference.provider, '-'],
+      ...models.map(({ name, model }) => [
+        ...[name, path_(model.path), code(model.fingerprint), model.provider],
+        model.calibratedOn ?? '-',
+      ]),
+    ],
+  )}
+${factsTable(
+  'Settings, the same for all',
+  ['setting', 'value'],
+  [
+    ['prompts', `${settings.prompts}, ${settings.seedsPerPrompt} seeds each, from ${settings.seed}`],
+    ['SHA-256 of the prompts', code(settings.promptsDigest)],
+    ['steps', `${settings.steps} of ${settings.scheduler}`],
+    ['guidance', String(settings.guidance)],
+    ['negative prompt', settings.negativePrompt === '' ? 'none' : settings.negativePrompt],
+    ['latents', settings.latents.join(' × ')],
+    ['noise levels of the PSNR drop', settings.sigmas.join(', ')],
+    ['clips', settings.clips],
+    ['feature network', settings.features ?? 'none'],
+    ['noise floor', settings.noiseFloor],
+  ],
+)}`;
+}

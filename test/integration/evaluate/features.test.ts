@@ -1,0 +1,52 @@
+import { copyFile, mkdtemp } from 'node:fs/promises';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { readFeatures } from '../../../src/evaluate/features.js';
+import { featureStatistics } from '../../../src/evaluate/metrics/frechet.js';
+import { randn } from '../../../src/numerics/rng.js';
+import { readSafetensors, type SafeTensor, writeSafetensors } from '../../../src/util/safetensors.js';
+import { MICRO } from '../../helpers/fixtures.js';
+import { expectRejection } from '../../unit/helpers/errors.js';
+import { temporaryFolder } from '../support/environment.js';
+
+const parent = temporaryFolder();
+const SIZE = { frames: 17, height: 128, width: 128 };
+const fixture = await readSafetensors(path.join(MICRO, 'fvd', 'reference.safetensors'));
+const dim = fixture.tensors.get('mean')?.data.length as number;
+
+async function withFeatures(features: SafeTensor): Promise<string> {
+  const folder = await mkdtemp(path.join(parent, 'features-'));
+  await copyFile(path.join(MICRO, 'fvd', 'model.onnx'), path.join(folder, 'model.onnx'));
+  await writeSafetensors(path.join(folder, 'reference.safetensors'), {
+    ...fixture,
+    tensors: new Map([...fixture.tensors, ['features', features]]),
+  });
+  return folder;
+}
+
+describe('reference.safetensors', () => {
+  it('may have statistics alone, as the micro set has', async () => {
+    const { reference } = await readFeatures(path.join(MICRO, 'fvd'), SIZE);
+    expect(reference.features).toBeUndefined();
+    expect(reference.covariance).toHaveLength(dim * dim);
+    expect(reference.count).toBeGreaterThan(dim);
+  });
+
+  it.each(['F32', 'F64'] as const)('may hold the features themselves, as %s', async (dtype) => {
+    const values = randn(1, 5 * dim);
+    const data = dtype === 'F32' ? values : Float64Array.from(values);
+    const { reference } = await readFeatures(await withFeatures({ dtype, shape: [5, dim], data }), SIZE);
+    expect(reference.features).toHaveLength(5);
+    expect(reference.features?.[4]).toEqual(data.subarray(4 * dim));
+    expect(featureStatistics(reference.features ?? []).mean[0]).toBeTypeOf('number');
+  });
+
+  it.each<[string, () => SafeTensor]>([
+    ['other features', () => ({ dtype: 'F32', shape: [5, dim + 1], data: randn(1, 5 * (dim + 1)) })],
+    ['integers', () => ({ dtype: 'I32', shape: [5, dim], data: new Int32Array(5 * dim) })],
+    ['one vector', () => ({ dtype: 'F32', shape: [1, dim], data: randn(1, dim) })],
+    ['a flat list', () => ({ dtype: 'F32', shape: [5 * dim], data: randn(1, 5 * dim) })],
+  ])('is refused with %s', async (_, features) => {
+    await expectRejection(readFeatures(await withFeatures(features()), SIZE), 'FEATURES_INVALID');
+  });
+});
