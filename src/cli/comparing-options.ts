@@ -1,16 +1,12 @@
-import { Option } from 'commander';
-import { NOISE_FLOORS } from '../evaluate/options.js';
-import { measuringOptions } from './measuring-options.js';
-import { samplingOptions } from './options.js';
+import type { Option } from 'commander';
+import { evalOptions } from './eval-options.js';
+
+/** Options of `wanq eval` that are of one model, or of what is made of its verdict. */
+const OF_ONE_MODEL: readonly string[] = ['weights', 'sensitivity', 'gate', 'baseline'];
 
 /** What `wanq compare --reference` takes of `wanq eval`: how videos are made, and what is measured of them. */
 export function comparedOptions(): Option[] {
-  return [
-    ...samplingOptions({ seed: 1000, promptsRequired: false }),
-    ...measuringOptions(),
-    new Option('--noise-floor <kind>', 'the harmless change that free runs are held against')
-      .choices(NOISE_FLOORS)
-      .default('fp16-weights'),
-    new Option('--no-linears', 'do not hold each linear by itself against the reference'),
-  ];
+  return evalOptions()
+    .filter((option) => !OF_ONE_MODEL.includes(option.attributeName()))
+    .map((option) => option.makeOptionMandatory(false));
 }

@@ -16,7 +16,7 @@ import type { Metric, Results } from '../report/results.js';
 import { VERSION } from '../version.js';
 import { assertComparable } from './comparable.js';
 import { uniqueNames } from './names.js';
-import { pairedDifference, pairedSamples } from './pairs.js';
+import { pairedDifference, pairedSamples, unpairedDifference } from './pairs.js';
 import type { Report } from './reports.js';
 
 /**
@@ -109,9 +109,13 @@ function compareMetric(name: ComparedMetric, rows: readonly Row[]): ComparedFigu
   });
 }
 
+/** Over pairs, where results hold figures of single videos or clips; else of the two figures' own intervals. */
 function differenceOf(name: ComparedMetric, own: Results, best: Results): ReturnType<typeof pairedDifference> {
   const [samples, others] = [own, best].map((results) => pairedSamples(name, results));
-  return samples && others && pairedDifference(samples, others);
+  if (samples && others) return pairedDifference(samples, others);
+  const [figure, other] = [own, best].map((results) => metricOf(results, name));
+  const difference = figure && other && unpairedDifference(figure, other);
+  return difference && { ...difference, differences: [difference.value] };
 }
 
 /** @param everyWorse whether no pair is an exception, which is all that an infinite difference tells */

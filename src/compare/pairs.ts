@@ -1,7 +1,7 @@
 import { bootstrapInterval } from '../numerics/bootstrap.js';
 import { mean } from '../numerics/stats.js';
 import type { ComparedMetric, DifferenceToBest } from '../report/comparison.js';
-import type { Results } from '../report/results.js';
+import type { Metric, Results } from '../report/results.js';
 
 /** What a model got on one video, or on one clip at one noise level. */
 export interface PairedSample {
@@ -64,7 +64,30 @@ export function pairedDifference(
   });
   const differences = pairs.map(({ value }) => value);
   return {
-    ...{ value: mean(differences), n: pairs.length, differences },
+    ...{ value: mean(differences), pairs: pairs.length, differences },
     ...(interval ? { interval: { ...interval, units: units.length } } : {}),
   };
+}
+
+/**
+ * The difference of two figures that have nothing but their intervals, with the interval that it has if they are independent: half-widths add up as
+ * squares (MOVER; Zou and Donner 2008). Figures over the same prompts go up and down together, which makes it wider than a paired one.
+ *
+ * @returns undefined where either has no interval
+ */
+export function unpairedDifference(
+  own: Pick<Metric, 'value' | 'interval'>,
+  best: Pick<Metric, 'value' | 'interval'>,
+): Omit<DifferenceToBest, 'best'> | undefined {
+  const [a, b] = [own, best].map(({ value, interval }) => {
+    const { low = null, high = null } = interval ?? {};
+    return value === null || low === null || high === null ? undefined : { value, low, high };
+  });
+  if (!a || !b || !own.interval || !best.interval) return undefined;
+  const value = a.value - b.value;
+  const low = value - Math.hypot(a.value - a.low, b.high - b.value);
+  const high = value + Math.hypot(a.high - a.value, b.value - b.low);
+  if (!Number.isFinite(low) || !Number.isFinite(high)) return undefined;
+  const { level, units } = own.interval;
+  return { value, pairs: null, interval: { low, high, level, units: Math.min(units, best.interval.units) } };
 }

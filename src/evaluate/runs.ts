@@ -3,6 +3,7 @@ import { type Difference, difference } from '../numerics/stats.js';
 import { type Branch, branchesAt, type Denoiser, type DenoiserInput, runChain } from '../pipeline/denoise.js';
 import { type LatentShape, latentElements } from '../pipeline/geometry.js';
 import type { SchedulerFactory } from '../pipeline/schedulers/index.js';
+import { ahead } from '../util/ahead.js';
 import type { Scratch } from '../util/scratch.js';
 import type { StoredEmbeddings } from './stored-embeddings.js';
 
@@ -73,6 +74,8 @@ export class ModelRuns {
   async sample({ prompt, seed }: Take, key: string, { record, against }: Tracking = {}): Promise<Difference[]> {
     const { shape, scratch, guidance, embeddings, negativePrompt } = this.#context;
     const distances: Difference[] = [];
+    // What a step left is written while the next one runs.
+    let writing: Promise<unknown> | undefined;
     const finished = await runChain({
       scheduler: this.#context.makeScheduler(this.#context.steps),
       shape,
@@ -81,19 +84,23 @@ export class ModelRuns {
       text: { cond: await embeddings.get(prompt), uncond: await embeddings.get(negativePrompt) },
       predict: async (calls) => {
         const velocities: Float32Array[] = [];
-        for (const { step, branch, input } of calls) {
-          const velocity = await this.#predict(input);
-          velocities.push(velocity);
-          if (record === undefined) continue;
-          if (branch === 'cond') await scratch.put(`${record}-${step}`, input.latents);
-          await scratch.put(`${record}-${step}-${branch}`, velocity);
-        }
+        for (const { input } of calls) velocities.push(await this.#predict(input));
+        if (record === undefined) return velocities;
+        await writing;
+        writing = Promise.all(
+          calls.flatMap(({ step, branch, input }, i) => [
+            ...(branch === 'cond' ? [scratch.put(`${record}-${step}`, input.latents)] : []),
+            scratch.put(`${record}-${step}-${branch}`, velocities[i] as Float32Array),
+          ]),
+        );
+        writing.catch(() => {});
         return velocities;
       },
       onStep: async (step, latents) => {
         if (against !== undefined) distances.push(difference(await scratch.get(`${against}-${step + 1}`), latents));
       },
     });
+    await writing;
     if (record !== undefined) await scratch.put(`${record}-${this.#context.steps}`, finished);
     await scratch.put(key, finished);
     return distances;
@@ -102,18 +109,18 @@ export class ModelRuns {
   /** Predicts at every latent of a recorded trajectory. @returns errors by step and branch */
   async teacherForced(takes: readonly { readonly take: Take; readonly record: string }[]): Promise<StepError[]> {
     const { scratch, guidance, makeScheduler, steps, negativePrompt } = this.#context;
-    const rows: StepError[] = [];
-    for (const [step, timestep] of makeScheduler(steps).timesteps.entries()) {
-      for (const branch of branchesAt(guidance)) {
-        const errors: Difference[] = [];
-        for (const { take, record } of takes) {
-          const expected = await scratch.get(`${record}-${step}-${branch}`);
-          const prompt = branch === 'cond' ? take.prompt : negativePrompt;
-          const input = await this.#input(await scratch.get(`${record}-${step}`), timestep, prompt);
-          errors.push(difference(expected, await this.#predict(input)));
-        }
-        rows.push({ step, timestep, branch, errors });
-      }
+    const rows = makeScheduler(steps).timesteps.flatMap((timestep, step) =>
+      branchesAt(guidance).map((branch) => ({ step, timestep, branch, errors: [] as Difference[] })),
+    );
+    const calls = rows.flatMap((row) => takes.map((take) => ({ row, ...take })));
+    const read = async (call: (typeof calls)[number]) => {
+      const { step, timestep, branch } = call.row;
+      const prompt = branch === 'cond' ? call.take.prompt : negativePrompt;
+      const input = await this.#input(await scratch.get(`${call.record}-${step}`), timestep, prompt);
+      return { row: call.row, input, expected: await scratch.get(`${call.record}-${step}-${branch}`) };
+    };
+    for await (const { row, input, expected } of ahead(calls, read)) {
+      row.errors.push(difference(expected, await this.#predict(input)));
     }
     return rows;
   }

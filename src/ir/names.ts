@@ -4,6 +4,8 @@ import { subgraphs } from './traverse.js';
 /** Hands out value and node names that no value or node of the graph, or of its subgraphs, has yet. */
 export class NameAuthority {
   readonly #taken = new Set<string>();
+  /** Number to try next for a name that is taken. */
+  readonly #next = new Map<string, number>();
 
   constructor(graph: Graph) {
     this.#collect(graph);
@@ -22,7 +24,9 @@ export class NameAuthority {
   /** @returns `wanted`, or `wanted_1`, `wanted_2`, ... if it is taken. The name is taken afterwards. */
   unique(wanted: string): string {
     let name = wanted;
-    for (let n = 1; this.#taken.has(name); n++) name = `${wanted}_${n}`;
+    let n = this.#next.get(wanted) ?? 1;
+    for (; this.#taken.has(name); n++) name = `${wanted}_${n}`;
+    this.#next.set(wanted, n);
     this.#taken.add(name);
     return name;
   }

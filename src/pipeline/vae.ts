@@ -107,10 +107,12 @@ function rescale(
     throw new WanqError('PIPELINE_INVALID', `latents_mean has ${channels} channels, which do not fit the latents`);
   }
   const plane = values.length / channels;
-  return values.map((x, i) => {
-    const channel = Math.floor(i / plane);
-    return apply(x, latents_mean[channel] as number, latents_std[channel] as number);
-  });
+  const scaled = new Float32Array(values.length);
+  for (let channel = 0, i = 0; channel < channels; channel++) {
+    const [mean, std] = [latents_mean[channel] as number, latents_std[channel] as number];
+    for (const end = i + plane; i < end; i++) scaled[i] = apply(values[i] as number, mean, std);
+  }
+  return scaled;
 }
 
 /** `[1, 3, F, H, W]` in [-1, 1] to 8-bit frames, as diffusers' video processor does: clamp((x + 1) / 2) x 255, rounded. */
@@ -120,36 +122,36 @@ export function toVideo(tensor: HostTensor): Video {
     throw new WanqError('MODEL_UNSUPPORTED', `the VAE decoder made a tensor of shape [${tensor.dims.join(', ')}]`);
   }
   const source = ndarray(toFloat32(tensor), [3, frames, height, width]).transpose(1, 2, 3, 0);
-  const data = new Uint8Array(frames * height * width * 3);
-  eachInOrder(source, (x, i) => {
-    const value = Math.round((x / 2 + 0.5) * 255);
-    data[i] = Math.min(255, Math.max(0, value));
-  });
+  const pixels = inOrder(source);
+  const data = new Uint8Array(pixels.length);
+  for (let i = 0; i < pixels.length; i++) {
+    const value = Math.round(((pixels[i] as number) / 2 + 0.5) * 255);
+    data[i] = value < 0 ? 0 : value > 255 ? 255 : value;
+  }
   return { data, frames, height, width };
 }
 
 /** 8-bit frames to `[3, F, H, W]` in [-1, 1]: what the VAE encoder and video feature networks take. */
 export function toSigned({ data, frames, height, width }: Video): Float32Array {
   const source = ndarray(data, [frames, height, width, 3]).transpose(3, 0, 1, 2);
-  const pixels = new Float32Array(data.length);
-  eachInOrder(source, (x, i) => {
-    pixels[i] = (x / 255) * 2 - 1;
-  });
+  const pixels = inOrder(source);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = ((pixels[i] as number) / 255) * 2 - 1;
   return pixels;
 }
 
-/** Visits a 4-D view in row-major order of its own axes. */
-function eachInOrder(
-  view: ndarray.NdArray<Float32Array | Uint8Array>,
-  visit: (value: number, position: number) => void,
-): void {
-  const [a, b, c, d] = view.shape as [number, number, number, number];
+/** The values of a 4-D view in row-major order of its own axes. */
+function inOrder({ data, shape, stride, offset }: ndarray.NdArray<Float32Array | Uint8Array>): Float32Array {
+  const [a, b, c, d] = shape as [number, number, number, number];
+  const [sa, sb, sc, sd] = stride as [number, number, number, number];
+  const values = new Float32Array(a * b * c * d);
   let position = 0;
   for (let i = 0; i < a; i++) {
     for (let j = 0; j < b; j++) {
       for (let k = 0; k < c; k++) {
-        for (let l = 0; l < d; l++) visit(view.get(i, j, k, l), position++);
+        let from = offset + i * sa + j * sb + k * sc;
+        for (let l = 0; l < d; l++, from += sd) values[position++] = data[from] as number;
       }
     }
   }
+  return values;
 }

@@ -8,7 +8,6 @@ import { loadModel } from '../onnx/load.js';
 import { readPlan } from '../quantize/plan-file.js';
 import { tensorHistograms } from '../quantize/tensor-histograms.js';
 import type { TensorHistogram } from '../report/histograms.js';
-import { htmlReport } from '../report/html/page.js';
 import type { Advice } from '../report/ladder.js';
 import { markdownReport } from '../report/markdown.js';
 import { type Results, resultsToJson } from '../report/results.js';
@@ -54,6 +53,10 @@ export async function evaluateInto(
   { placed, judged, advise, calibration, command }: ReportOptions = {},
 ): Promise<Judged & { readonly advice: Advice | undefined }> {
   await mkdir(path.join(folder, 'media'));
+  // What the page needs beside the results is made while the first model loads.
+  const page = import('../report/html/page.js');
+  const histograms = calibration === undefined ? undefined : histogramsOf(calibration, options);
+  histograms?.catch(() => {});
   const shown = Math.min(options.inspected, options.prompts.length * options.seedsPerPrompt);
   const measured = await evaluate({
     ...options,
@@ -66,10 +69,9 @@ export async function evaluateInto(
   const advice = verdict.passed ? undefined : await advise?.({ results, verdict });
   await writeFile(path.join(folder, 'results.json'), resultsToJson(results));
   await writeFile(path.join(folder, 'report.md'), markdownReport(results, verdict, advice));
-  const histograms = calibration === undefined ? undefined : await histogramsOf(calibration, options);
   const media = (name: string): Promise<Uint8Array> => readFile(path.join(folder, name));
-  const page = await htmlReport({ results, verdict, advice, media, histograms, command });
-  await writeFile(path.join(folder, 'report.html'), page);
+  const input = { results, verdict, advice, media, histograms: await histograms, command };
+  await writeFile(path.join(folder, 'report.html'), await (await page).htmlReport(input));
   return { results, verdict, advice };
 }
 

@@ -161,7 +161,7 @@ export function stepsChart(models: readonly ComparedModel[]): Html | null {
   return html`<figure class="plot"><figcaption>${title}</figcaption>${chart(
     { id: 'chart-steps', title, summary },
     {
-      grid: { ...GRID, top: 26 + 18 * rowsOfLegend },
+      grid: { ...GRID, top: 28 + 18 * (rowsOfLegend + 1) },
       legend: legend(lines),
       xAxis: axis('step', { minInterval: 1, min: 1, max: 'dataMax' }),
       yAxis: uprightAxis('SQNR, dB'),

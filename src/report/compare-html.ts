@@ -13,7 +13,7 @@ import {
 } from './comparison.js';
 import { formatBytes } from './format.js';
 import { factsTable, table } from './html/figures.js';
-import { Html, html } from './html/markup.js';
+import { type Content, Html, html } from './html/markup.js';
 import { HEAD_SCRIPT } from './html/script/head.js';
 import { PAGE_SCRIPT } from './html/script/page.js';
 import { STYLE } from './html/style.js';
@@ -77,12 +77,12 @@ function modelsSection(comparison: Comparison): Html {
   const columns = [
     { name: '#', number: true, help: 'number in the charts' },
     { name: 'model' },
-    ...COMPARED_COLUMNS.map(({ name }) => ({ name, number: true })),
     { name: 'gate' },
+    ...COMPARED_COLUMNS.map(({ name }) => ({ name, number: true })),
   ];
   const rows = models.map(
     (model, i) =>
-      html`<tr><td class="number" data-value="${i}">${keyOf(i)}</td><th scope="row">${model.front ? html`<span title="${FRONT_TEXT}">◆</span> ` : null}${linked(model)}</th>${COMPARED_COLUMNS.map(({ metric }) => cell(model, metric))}${gateCell(model)}</tr>`,
+      html`<tr><td class="number" data-value="${i}">${keyOf(i)}</td><th scope="row">${linked(model, model.front ? html`<span title="${FRONT_TEXT}">◆</span> ` : null)}</th>${gateCell(model)}${COMPARED_COLUMNS.map(({ metric }) => cell(model, metric))}</tr>`,
   );
   return html`${table('Against the reference; small: ratio, interval or noise floor', columns, rows, { id: 'models-table', className: 'dense' })}
 ${[...marksText(comparison), FRONT_TEXT].map((line) => html`<p class="quiet hint">${line}</p>`)}
@@ -107,16 +107,23 @@ function small(detail: string): Html | null {
   return detail === '' ? null : html`<br><span class="quiet hint">${detail}</span>`;
 }
 
-function linked({ name, report }: ComparedModel): Html {
+function linked({ name, report }: ComparedModel, mark: Html | null): Html {
   const href = relativeUrl(report);
-  return href === undefined ? html`${name}` : html`<a href="${href}">${name}</a>`;
+  return bounded(name, html`${mark}${href === undefined ? name : html`<a href="${href}">${name}</a>`}`);
+}
+
+/** A name that may be long: it shows the beginning, and the whole to those who point at it. */
+function bounded(name: string, shown: Content = name): Html {
+  return html`<div class="long" title="${name}">${shown}</div>`;
 }
 
 function differencesTable(comparison: Comparison): Html | null {
-  const rows = differenceRows(comparison);
+  const rows = differenceRows(comparison).map(([metric, model = '', best = '', ...rest]) => {
+    return [metric, bounded(model), bounded(best), ...rest];
+  });
   if (rows.length === 0) return null;
   return factsTable(
-    'Each model less the best, over the same videos or clips, with paired intervals',
+    'Each model less the best, with intervals; paired over the same videos or clips where results hold figures of single ones',
     ['metric', 'model', 'best', 'difference', 'pairs', 'told apart'],
     rows,
   );
@@ -124,14 +131,14 @@ function differencesTable(comparison: Comparison): Html | null {
 
 function provenance({ reference, settings, models }: Comparison): Html {
   const code = (text: string): Html => html`<code class="hash">${text}</code>`;
-  const path_ = (text: string): Html => html`<span class="path">${text}</span>`;
+  const folder = (text: string): Html => bounded(text, html`<span class="path">${text}</span>`);
   return html`${factsTable(
     'Models',
     ['', 'folder', 'fingerprint of the transformer', 'ran on', 'calibrated on'],
     [
-      ['reference', path_(reference.path), code(reference.fingerprint), reference.provider, '-'],
+      ['reference', folder(reference.path), code(reference.fingerprint), reference.provider, '-'],
       ...models.map(({ name, model }) => [
-        ...[name, path_(model.path), code(model.fingerprint), model.provider],
+        ...[bounded(name), folder(model.path), code(model.fingerprint), model.provider],
         model.calibratedOn ?? '-',
       ]),
     ],

@@ -69,7 +69,7 @@ export function differenceRows({ models }: Comparison): string[][] {
       const { toBest, unit, standing } = figures[metric];
       if (!toBest) return [];
       const told = standing === null ? '-' : standing === 'worse' ? 'yes' : 'no';
-      return [[title, name, toBest.best, differenceText(toBest, unit), String(toBest.n), told]];
+      return [[title, name, toBest.best, differenceText(toBest, unit), String(toBest.pairs ?? 'not paired'), told]];
     }),
   );
 }

@@ -22,21 +22,21 @@ export type ComparedMetric = (typeof COMPARED_COLUMNS)[number]['metric'];
 
 export const COMPARED_METRICS: readonly ComparedMetric[] = COMPARED_COLUMNS.map(({ metric }) => metric);
 
-/** What a model's figure is less the best model's, over what both were measured on. */
+/** What a model's figure is less the best model's. */
 export interface DifferenceToBest {
   /** Name of the best model. */
   readonly best: string;
   readonly value: number;
-  /** Pairs of videos, or of clips and noise levels. */
-  readonly n: number;
-  /** Absent with fewer than two prompts or clips, or where the difference is infinite. */
+  /** Pairs of videos, or of clips and noise levels; null where results hold no figures of single ones. */
+  readonly pairs: number | null;
+  /** Of the pairs' mean, else of both figures' own intervals. Absent with fewer than two prompts or clips, or where the difference is infinite. */
   readonly interval?: Interval | undefined;
 }
 
 export interface ComparedFigure extends Pick<Metric, 'value' | 'unit' | 'interval' | 'note'> {
   /** `tied`: the interval of the difference to the best holds 0. null: not measured, or nothing tells. */
   readonly standing: 'best' | 'tied' | 'worse' | null;
-  /** Of metrics whose results hold figures of single videos or clips. */
+  /** Of metrics whose results hold figures of single videos or clips, or an interval. */
   readonly toBest?: DifferenceToBest | undefined;
 }
 
@@ -113,16 +113,16 @@ export function differenceText({ value, interval }: DifferenceToBest, unit: stri
 
 /** What the marks say; of a comparison whose intervals all have one level. */
 export function marksText({ models }: Comparison): string[] {
-  const paired = models.flatMap(({ figures }) => COMPARED_METRICS.flatMap((name) => figures[name].toBest ?? []));
-  const level = paired.find(({ interval }) => interval)?.interval?.level;
+  const differences = models.flatMap(({ figures }) => COMPARED_METRICS.flatMap((name) => figures[name].toBest ?? []));
+  const level = differences.find(({ interval }) => interval)?.interval?.level;
   return [
     '*: the best figure of its column.',
     ...(level === undefined
       ? []
       : [
-          `~: not told apart from the best: on other prompts it might be as good, for the paired ${Number((100 * level).toFixed(1))} % interval of its difference to the best, over the prompts or clips that all models share, holds 0.`,
+          `~: not told apart from the best: on other prompts it might be as good, for the ${Number((100 * level).toFixed(1))} % interval of its difference to the best holds 0.`,
         ]),
-    'SQNR, PSNR drop, free-running PSNR and SSIM are held against the best in that way; results hold no figures of single videos for the other columns, where nothing but the best is marked.',
+    'SQNR, PSNR drop, free-running PSNR and SSIM are held against the best pair by pair, over the prompts or clips that all models share; FVD growth by the intervals of both. In the other columns nothing but the best is marked.',
   ];
 }
 

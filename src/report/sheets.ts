@@ -26,12 +26,15 @@ const MOST_FRAMES = 61;
 
 /** Encoders from the best to the least. */
 const LADDER: readonly WebpOptions[] = [
-  { lossless: true },
+  { lossless: true, effort: 0 },
   ...[95, 88, 80, 70, 58, 45].map((quality) => ({ quality, smartSubsample: true })),
 ];
 
 /** The best rung for pictures that are scaled down anyway. */
 const FIRST_SCALED = 2;
+
+/** What a pixel of both videos takes without loss where that goes well: with less room it is not tried. */
+const LOSSLESS_BYTES_PER_PIXEL = 0.8;
 
 /** How frames are laid out in a sheet. */
 export type SheetsLayout = Pick<Sheets, 'columns' | 'frames' | 'width' | 'height'>;
@@ -59,9 +62,10 @@ export async function makeSheets(reference: Frames, quantized: Frames, budget: n
     const layout = sheetsLayout(reference, pixels);
     const sheets = await drawSheets(reference, quantized, layout);
     const scaled = layout.width < reference.width || layout.frames.length < reference.frames;
-    const pictures = await encode(sheets, budget, scaled ? FIRST_SCALED : 0);
-    const bytes = bytesOf(pictures);
     const area = layout.frames.length * layout.width * layout.height;
+    const roomy = budget > 2 * area * LOSSLESS_BYTES_PER_PIXEL;
+    const pictures = await encode(sheets, budget, scaled ? FIRST_SCALED : roomy ? 0 : 1);
+    const bytes = bytesOf(pictures);
     if (bytes <= budget || area <= LEAST_FRAMES * 32 * 32) {
       const [a, b, difference] = pictures as [Uint8Array, Uint8Array, Uint8Array];
       return { reference: a, quantized: b, difference, layout };

@@ -86,7 +86,7 @@ describe('--help', () => {
       [
         ...[...sampling, '--device', '--output', '--seeds-per-prompt', '--sigmas', '--clips', '--features'],
         ...['--perceptual', '--inspected', '--noise-floor', '--no-linears', '--device-reference', '--reference'],
-        '--rules',
+        ...['--device-vae', '--rules'],
       ],
     ],
     ['check', ['--target', '--all']],

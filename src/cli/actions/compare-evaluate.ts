@@ -15,6 +15,8 @@ import { contentHash } from '../../search/evaluations.js';
 import { assertWritable, exists, writeFolderAtomic } from '../../util/files.js';
 import { readJson } from '../../util/json.js';
 import { VERSION } from '../../version.js';
+import { argumentsOf } from '../arguments.js';
+import { comparedOptions } from '../comparing-options.js';
 import type { Context } from '../context.js';
 import { startProgress } from '../ui/progress.js';
 
@@ -24,6 +26,8 @@ export type EvaluatingFlags = Omit<
 > & {
   readonly prompts?: string;
   readonly output?: string;
+  /** Preset or file, as given. */
+  readonly rules?: string;
 };
 
 /** What a report of the folder was made of, beside it: only such a report is taken for finished. */
@@ -67,7 +71,7 @@ export async function evaluateAll(
   for (const { folder } of finished) context.say(`${printable(folder)} is there: not evaluated again`);
   const shared = await SharedReference.open();
   try {
-    for (const subject of open) await evaluateOne(context, subject, { ...flags, prompts, shared }, rules);
+    for (const subject of open) await evaluateOne(context, subject, { flags, prompts, shared, rules });
   } catch (error) {
     const there = await Promise.all(subjects.map(({ folder }) => exists(folder)));
     if (there.includes(true)) {
@@ -80,24 +84,32 @@ export async function evaluateAll(
   return subjects.map(({ folder }) => folder);
 }
 
+interface Evaluating {
+  readonly flags: EvaluatingFlags;
+  readonly prompts: readonly string[];
+  readonly shared: SharedReference;
+  readonly rules: readonly Rule[];
+}
+
 async function evaluateOne(
   context: Context,
   { quantized, folder, settings }: Subject,
-  flags: Omit<EvaluatingFlags, 'prompts'> & { readonly prompts: readonly string[]; readonly shared: SharedReference },
-  rules: readonly Rule[],
+  { flags, prompts, shared, rules }: Evaluating,
 ): Promise<void> {
   const name = printable(path.basename(folder), 60);
   const progress = startProgress(context, `${name}: loading the pipelines`);
-  const { output: _, ...options } = flags;
+  const { output: _, rules: gate, ...options } = flags;
+  const again = [...argumentsOf(comparedOptions(), flags), ...(gate === undefined ? [] : ['--gate', gate])];
   await writeFolderAtomic(folder, async (target) => {
     await evaluateInto(
       target,
       {
         ...options,
-        ...{ quantized, signal: context.signal },
+        ...{ quantized, prompts, shared, signal: context.signal },
         onProgress: ({ stage, done, total }) => progress.update(`${name}: ${stage}: ${done}/${total}`),
       },
       rules,
+      { command: ['wanq', 'eval', flags.reference, quantized, ...again, '-o', folder] },
     );
     await writeFile(path.join(target, SETTINGS_FILE), `${JSON.stringify(settings, null, 2)}\n`);
   }).finally(() => progress.stop());
@@ -138,7 +150,11 @@ async function fingerprints(folder: PipelineFolder): Promise<Readonly<Record<str
 }
 
 /** Everything that a report depends on beside the quantized model: all options but the output, with what lies behind paths. */
-async function settingsOf(flags: EvaluatingFlags, prompts: readonly string[], rules: readonly Rule[]): Promise<Settings> {
+async function settingsOf(
+  flags: EvaluatingFlags,
+  prompts: readonly string[],
+  rules: readonly Rule[],
+): Promise<Settings> {
   const { output: _, reference, clips, features, perceptual, ...rest } = flags;
   const hashOf = (target: string | undefined) => (target === undefined ? null : contentHash(target));
   return {

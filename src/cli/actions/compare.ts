@@ -14,11 +14,9 @@ import { comparedOptions } from '../comparing-options.js';
 import { comparisonText } from '../ui/comparison.js';
 import { type EvaluatingFlags, evaluateAll } from './compare-evaluate.js';
 
-type Flags = Partial<EvaluatingFlags> & { readonly rules?: string };
-
 export const run: Action = async (context, invocation) => {
   const { positional, flags } = invocation;
-  const { reference, output, rules: source } = flags as Flags;
+  const { reference, output, rules: source } = flags as Partial<EvaluatingFlags>;
   if (positional.length < 2) {
     throw new WanqError('USAGE', 'a comparison needs two models or more', { hint: 'name another one' });
   }

@@ -7,6 +7,7 @@ import { WeightSample } from '../../quantize/fit/weight-sample.js';
 import type { PlanFile } from '../../quantize/plan-file.js';
 import type { LinearRow } from '../../report/results.js';
 import type { RuntimeHost } from '../../runtime/host.js';
+import { ahead } from '../../util/ahead.js';
 import { channelFactors, expectedSqnr, scaleChannels, shareOutside } from './figures.js';
 import type { LinearPair } from './pairs.js';
 import { runLinear } from './probe.js';
@@ -38,8 +39,8 @@ export interface LinearsContext {
 export async function linearRows(pairs: readonly LinearPair[], context: LinearsContext): Promise<LinearRow[]> {
   const index = indexGraph(context.quantized.model.graph);
   const rows: LinearRow[] = [];
-  for (const pair of pairs) {
-    rows.push(await linearRow(pair, index, context));
+  for await (const row of ahead(pairs, (pair) => linearRow(pair, index, context))) {
+    rows.push(row);
     context.onLinear();
   }
   return rows;

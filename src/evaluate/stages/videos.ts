@@ -1,14 +1,20 @@
 import { VaeDecoder, type Video } from '../../pipeline/vae.js';
 import type { Results } from '../../report/results.js';
+import { ahead } from '../../util/ahead.js';
 import type { ClipSource } from '../clips/index.js';
 import { type FeatureFiles, FeatureNetwork } from '../features.js';
 import { msSsim } from '../metrics/ms-ssim.js';
 import { framePsnr, psnr } from '../metrics/psnr.js';
+import { ssim } from '../metrics/ssim.js';
 import { temporalDifference } from '../metrics/temporal.js';
+import type { EvaluateOptions, Pictures } from '../options.js';
 import { type PerceptualFile, PerceptualNetwork } from '../perceptual.js';
 import type { LatentClip } from '../runs.js';
 import type { Workbench } from '../workbench.js';
 import { keys } from './models.js';
+
+/** Videos. One would leave the runtime idle while this process compares. */
+const DECODED_AHEAD = 2;
 
 /** Networks that videos are looked at with, where the user gave them. */
 export interface Networks {
@@ -66,14 +72,22 @@ function referenceKeys({ takes, inspected, options }: Workbench, { clips, floor 
 type Decode = (key: string) => Promise<Video>;
 
 async function psnrDrops(bench: Workbench, { clips, source }: VideoPlan, decode: Decode): Promise<Results['psnrDrop']> {
+  const { sigmas } = bench.options;
   const rows: Results['psnrDrop'] = [];
-  for (const [clip, { prompt, key }] of clips.entries()) {
-    const truth = source ? await source.video(clip) : await decode(key);
-    for (const [s, sigma] of bench.options.sigmas.entries()) {
-      const [reference, quantized] = [
-        psnr(truth.data, (await decode(keys.renoised('reference', clip, s))).data),
-        psnr(truth.data, (await decode(keys.renoised('quantized', clip, s))).data),
-      ];
+  // The runtime, a process of its own, decodes the next video while the last one is compared here.
+  const videos = ahead(
+    clips.flatMap(({ key }, c) => [
+      ...(source ? [] : [key]),
+      ...sigmas.flatMap((_, s) => [keys.renoised('reference', c, s), keys.renoised('quantized', c, s)]),
+    ]),
+    decode,
+    DECODED_AHEAD,
+  );
+  for (const [clip, { prompt }] of clips.entries()) {
+    const truth = source ? await source.video(clip) : await taken(videos);
+    for (const sigma of sigmas) {
+      const reference = psnr(truth.data, (await taken(videos)).data);
+      const quantized = psnr(truth.data, (await taken(videos)).data);
       // Both infinite: both reproduce the clip exactly.
       const drop = reference === quantized ? 0 : reference - quantized;
       rows.push({ clip, prompt, sigma, reference, quantized, drop });
@@ -83,42 +97,100 @@ async function psnrDrops(bench: Workbench, { clips, source }: VideoPlan, decode:
   return rows;
 }
 
+async function taken(videos: AsyncGenerator<Video, undefined>): Promise<Video> {
+  return (await videos.next()).value as Video;
+}
+
+interface OpenNetworks {
+  readonly features: FeatureNetwork | undefined;
+  readonly perceptual: PerceptualNetwork | undefined;
+}
+
 async function freeRuns(
   bench: Workbench,
   { floor, onReference }: VideoPlan,
   decode: Decode,
-  { features, perceptual }: { features: FeatureNetwork | undefined; perceptual: PerceptualNetwork | undefined },
+  { features, perceptual }: OpenNetworks,
 ): Promise<Omit<ComparedVideos, 'psnrDrop'>> {
+  const { takes, inspected } = bench;
+  const isFloored = (i: number): boolean => floor && i < inspected.length;
+  const decoded = ahead(
+    takes.flatMap((_, i) =>
+      ['reference', 'quantized', ...(isFloored(i) ? ['floor'] : [])].map((of) => keys.take(of, i)),
+    ),
+    decode,
+    DECODED_AHEAD,
+  );
   const videos: ComparedVideos['videos'] = [];
+  const pictures = new Pictured(bench.options.onVideo);
   const seen = { reference: [] as Float32Array[], quantized: [] as Float32Array[] };
-  for (const [i, take] of bench.takes.entries()) {
-    const inspected = i < bench.inspected.length;
-    const a = await decode(keys.take('reference', i));
-    const b = await decode(keys.take('quantized', i));
-    if (inspected) await onReference(i, a);
-    const changed = floor && inspected ? await decode(keys.take('floor', i)) : undefined;
-    const temporal = temporalDifference(a, b);
-    const structure = msSsim(a, b);
-    const pictures = inspected ? await bench.options.onVideo?.(i, a, b) : undefined;
-    videos.push({
-      ...take,
-      psnr: psnr(a.data, b.data),
-      ssim: structure.ssim,
-      msSsim: structure.value,
-      temporalPsnr: temporal?.psnr ?? null,
-      flicker: temporal?.flickerRatio ?? null,
-      lpips: perceptual ? await perceptual.distance(a, b) : null,
-      floorPsnr: changed ? psnr(a.data, changed.data) : null,
-      floorSsim: changed ? msSsim(a, changed).ssim : null,
-      framePsnr: inspected ? framePsnr(a, b) : null,
-      strip: pictures?.strip ?? null,
-      sheets: pictures?.sheets ?? null,
-    });
-    if (features) {
-      seen.reference.push(await features.features(a));
-      seen.quantized.push(await features.features(b));
+  try {
+    for (const [i, take] of takes.entries()) {
+      const a = await taken(decoded);
+      const b = await taken(decoded);
+      if (i < inspected.length) {
+        await onReference(i, a);
+        await pictures.draw(i, a, b);
+      }
+      const changed = isFloored(i) ? await taken(decoded) : undefined;
+      const looked = features && Promise.all([features.features(a), features.features(b)]);
+      looked?.catch(() => {});
+      const temporal = temporalDifference(a, b);
+      const structure = msSsim(a, b);
+      videos.push({
+        ...take,
+        psnr: psnr(a.data, b.data),
+        ssim: structure.ssim,
+        msSsim: structure.value,
+        temporalPsnr: temporal?.psnr ?? null,
+        flicker: temporal?.flickerRatio ?? null,
+        lpips: perceptual ? await perceptual.distance(a, b) : null,
+        floorPsnr: changed ? psnr(a.data, changed.data) : null,
+        floorSsim: changed ? ssim(a, changed) : null,
+        framePsnr: i < inspected.length ? framePsnr(a, b) : null,
+        strip: null,
+        sheets: null,
+      });
+      const pair = await looked;
+      if (pair) {
+        seen.reference.push(pair[0]);
+        seen.quantized.push(pair[1]);
+      }
+      bench.tick();
     }
-    bench.tick();
+  } finally {
+    await pictures.settled();
   }
-  return { videos, features: features ? seen : undefined };
+  return {
+    videos: videos.map((video, i) => ({ ...video, ...pictures.of(i) })),
+    features: features ? seen : undefined,
+  };
+}
+
+/** Pictures of videos, drawn one behind while others are decoded. */
+class Pictured {
+  readonly #onVideo: EvaluateOptions['onVideo'];
+  readonly #made = new Map<number, Pictures>();
+  #drawing: Promise<void> | undefined;
+
+  constructor(onVideo: EvaluateOptions['onVideo']) {
+    this.#onVideo = onVideo;
+  }
+
+  async draw(index: number, reference: Video, quantized: Video): Promise<void> {
+    await this.#drawing;
+    this.#drawing = this.#onVideo?.(index, reference, quantized).then((made) => {
+      this.#made.set(index, made);
+    });
+    this.#drawing?.catch(() => {});
+  }
+
+  /** @throws what the last drawing threw */
+  async settled(): Promise<void> {
+    await this.#drawing;
+  }
+
+  of(index: number): Pick<ComparedVideos['videos'][number], 'strip' | 'sheets'> {
+    return this.#made.get(index) ?? { strip: null, sheets: null };
+  }
 }

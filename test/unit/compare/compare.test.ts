@@ -24,7 +24,7 @@ describe('compare', () => {
     ]);
     expect(standings(made, 'sqnr')).toEqual(['best', 'worse']);
     const toBest = made.models[1]?.figures.sqnr.toBest;
-    expect(toBest).toMatchObject({ best: 'a', n: 6, interval: { level: 0.95, units: 6 } });
+    expect(toBest).toMatchObject({ best: 'a', pairs: 6, interval: { level: 0.95, units: 6 } });
     expect(toBest?.value).toBeCloseTo(-1.0333, 3);
     expect(toBest?.interval?.high).toBeLessThan(-0.9);
   });
@@ -45,7 +45,7 @@ describe('compare', () => {
     const drop = [1, 2, 3, 4, 5, 6];
     const made = compare([modelReport('a', { drop: plus(drop, 0.5, 0.6) }), modelReport('b', { drop })]);
     expect(standings(made, 'psnr_drop')).toEqual(['worse', 'best']);
-    expect(made.models[0]?.figures.psnr_drop.toBest).toMatchObject({ best: 'b', n: 18, interval: { units: 6 } });
+    expect(made.models[0]?.figures.psnr_drop.toBest).toMatchObject({ best: 'b', pairs: 18, interval: { units: 6 } });
     expect(made.models[0]?.figures.psnr_drop.toBest?.value).toBeCloseTo(0.55, 9);
   });
 
@@ -64,7 +64,7 @@ describe('compare', () => {
       seeds(modelReport('a', { sqnr: plus(HARD, 1) })),
       seeds(modelReport('b', { sqnr: plus(HARD, 0, 0.5) })),
     ]);
-    expect(made.models[1]?.figures.sqnr.toBest).toMatchObject({ n: 6, interval: { units: 3 } });
+    expect(made.models[1]?.figures.sqnr.toBest).toMatchObject({ pairs: 6, interval: { units: 3 } });
   });
 
   it('leaves pairs out of which one is not measured', () => {
@@ -72,14 +72,14 @@ describe('compare', () => {
       modelReport('a', { psnr: [30, 31, 32, null, null, 32] }),
       modelReport('b', { psnr: [29, 30, null, 31, null, 29] }),
     ]);
-    expect(made.models[1]?.figures.psnr.toBest).toMatchObject({ best: 'a', n: 3, interval: { units: 3 } });
+    expect(made.models[1]?.figures.psnr.toBest).toMatchObject({ best: 'a', pairs: 3, interval: { units: 3 } });
     expect(made.models[1]?.figures.psnr.toBest?.value).toBeCloseTo(-5 / 3, 9);
   });
 
   it('says nothing of one prompt, and says so', () => {
     const one = (value: number): number[] => [value];
     const { models, notes } = compare([modelReport('a', { sqnr: one(29) }), modelReport('b', { sqnr: one(30) })]);
-    expect(models[0]?.figures.sqnr).toMatchObject({ standing: null, toBest: { best: 'b', n: 1, value: -1 } });
+    expect(models[0]?.figures.sqnr).toMatchObject({ standing: null, toBest: { best: 'b', pairs: 1, value: -1 } });
     expect(notes).toEqual([expect.stringMatching(/^sqnr: one prompt or clip does not tell/)]);
   });
 
@@ -95,7 +95,7 @@ describe('compare', () => {
       modelReport('c', { sqnr: [...perfect.slice(1), 30] }),
     ]);
     expect(standings(made, 'sqnr')).toEqual(['worse', 'best', 'best']);
-    expect(made.models[0]?.figures.sqnr.toBest).toEqual({ best: 'b', value: Number.NEGATIVE_INFINITY, n: 6 });
+    expect(made.models[0]?.figures.sqnr.toBest).toEqual({ best: 'b', value: Number.NEGATIVE_INFINITY, pairs: 6 });
   });
 
   it('marks nothing but the best where results hold no figures of single videos', () => {
@@ -106,6 +106,27 @@ describe('compare', () => {
     ]);
     expect(standings(made, 'fvd_growth')).toEqual([null, 'best', null]);
     expect(made.models[0]?.figures.fvd_growth.toBest).toBeUndefined();
+  });
+
+  it('tells FVD growth apart by the intervals of both, and no further', () => {
+    const growth = (value: number, half: number): { metrics: { fvd_growth: Metric } } => ({
+      metrics: {
+        fvd_growth: { ...lower(value), interval: { low: value - half, high: value + half, level: 0.95, units: 6 } },
+      },
+    });
+    const made = compare([
+      modelReport('best', growth(-1, 3)),
+      modelReport('near', growth(3.9, 4)),
+      modelReport('far', growth(4.1, 4)),
+      modelReport('unknown', { metrics: { fvd_growth: lower(9) } }),
+    ]);
+    expect(standings(made, 'fvd_growth')).toEqual(['best', 'tied', 'worse', null]);
+    expect(made.models[1]?.figures.fvd_growth.toBest).toMatchObject({
+      best: 'best',
+      pairs: null,
+      interval: { units: 6 },
+    });
+    expect(made.models[1]?.figures.fvd_growth.toBest?.interval?.low).toBeCloseTo(4.9 - 5, 9);
   });
 
   it('has no best of what none has, is not a number, or was taken over nothing', () => {

@@ -56,4 +56,10 @@ it('refuses what is no report', async () => {
     code: 'RESULTS_INVALID',
     message: expect.stringMatching(/schema 1/),
   });
+  await mkdir(path.join(root, 'int8', 'transformer'), { recursive: true });
+  await writeFile(path.join(root, 'int8', 'transformer', 'model.onnx'), '');
+  await expect(readReports([path.join(root, 'int8')])).rejects.toMatchObject({
+    code: 'NOT_FOUND',
+    hint: expect.stringContaining('--reference'),
+  });
 });
