@@ -28,6 +28,7 @@ const steps = [
   [
     ...['eval', `${micro}/pipeline`, `${out}/wan-int8`, '--prompts', 'prompts/eval.txt', ...sampling],
     ...['--clips', `${micro}/clips.safetensors`, '--features', `${micro}/fvd`, '-o', `${out}/eval`, '--gate'],
+    ...['--calibration', `${out}/calibration.safetensors`],
   ],
 ];
 

@@ -9,6 +9,7 @@ import { fixedDim, type TransformerSignature } from '../pipeline/signature.js';
 import { type PromptEmbeddings, TextEncoder } from '../pipeline/text-encoder.js';
 import type { RuntimeHost } from '../runtime/host.js';
 import type { SessionOptions } from '../runtime/protocol.js';
+import { sha256 } from '../util/hash.js';
 import { type SafeTensor, SafetensorsFile } from '../util/safetensors.js';
 import { Scratch } from '../util/scratch.js';
 import type { CalibrationIdentity } from './file.js';
@@ -166,8 +167,4 @@ function toFloats({ dtype, data }: SafeTensor): Float32Array | undefined {
     default:
       return undefined;
   }
-}
-
-function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
 }

@@ -3,9 +3,6 @@ import { settingsOf } from '../gate/baseline.js';
 import type { Results } from '../report/results.js';
 import type { Report } from './reports.js';
 
-/** What a reference's PSNR on one clip may differ by between evaluations with the same clips, dB. */
-const CLIP_TOLERANCE = 0.5;
-
 /**
  * Makes sure that figures of reports may stand in one table: one reference, one way of measuring, and models that differ.
  * @throws WanqError USAGE for fewer than two reports, or two of one model; COMPARE_MISMATCH naming what differs
@@ -70,18 +67,5 @@ function pairDifferences(a: Results, b: Results): string[] {
   const row = ({ clip, sigma, prompt }: Results['psnrDrop'][number]): string => JSON.stringify([clip, sigma, prompt]);
   if (a.videos.map(take).join() !== b.videos.map(take).join()) return ['the videos are of other prompts or seeds'];
   if (a.psnrDrop.map(row).join() !== b.psnrDrop.map(row).join()) return ['the clips of the PSNR drop are others'];
-  // Clips that are the reference's own chains drift with the machine; those of a file are what they are.
-  if (a.settings.clips === OWN_CLIPS) return [];
-  const other = a.psnrDrop.find(({ reference }, i) => {
-    const its = b.psnrDrop[i]?.reference ?? null;
-    return reference !== null && its !== null && reference !== its && !(Math.abs(reference - its) <= CLIP_TOLERANCE);
-  });
-  return other
-    ? [
-        `the clips of the PSNR drop are others: the reference does not have the same PSNR on clip ${other.clip}, sigma ${other.sigma}`,
-      ]
-    : [];
+  return [];
 }
-
-/** How results name clips that no file holds. */
-const OWN_CLIPS = 'reference latents';

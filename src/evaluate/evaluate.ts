@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
 import { addDifferences, cosine, mean, relativeError, sqnr } from '../numerics/stats.js';
 import { fingerprint, loadModel } from '../onnx/load.js';
 import { type PipelineFolder, PLAN_NAME } from '../pipeline/layout.js';
 import { readScheduler } from '../pipeline/schedulers/index.js';
 import { RESULTS_SCHEMA, type Results } from '../report/results.js';
 import { treeSize } from '../util/files.js';
+import { contentHash, sha256 } from '../util/hash.js';
 import { VERSION } from '../version.js';
 import { componentVideos, encoderErrors, KeptVideos } from './component-videos.js';
 import {
@@ -111,7 +111,7 @@ async function measure(bench: Workbench, networks: Networks, began: number): Pro
       runtimeVersion: quantized.outcome.runtimeVersion,
       nodeVersion: process.version,
       platform: `${process.platform}-${process.arch}`,
-      settings: settingsOf(bench, makeScheduler(options.steps).name),
+      settings: await settingsOf(bench, makeScheduler(options.steps).name),
       ...facts,
       devices: bench.devices,
       timing: { wallMs: performance.now() - began, modelMs: bench.modelMs },
@@ -191,11 +191,11 @@ async function describe(folder: PipelineFolder, outcome: ModelOutcome): Promise<
   }
 }
 
-function settingsOf({ options: o, shape }: Workbench, scheduler: string): Results['settings'] {
+async function settingsOf({ options: o, shape }: Workbench, scheduler: string): Promise<Results['settings']> {
   const { channels, frames, height, width } = shape.latents;
   return {
     prompts: o.prompts.length,
-    promptsDigest: createHash('sha256').update(o.prompts.join('\n')).digest('hex'),
+    promptsDigest: sha256(o.prompts.join('\n')),
     seedsPerPrompt: o.seedsPerPrompt,
     seed: o.seed,
     steps: o.steps,
@@ -205,7 +205,10 @@ function settingsOf({ options: o, shape }: Workbench, scheduler: string): Result
     latents: [channels, frames, height, width],
     sigmas: [...o.sigmas],
     clips: o.clips ?? 'reference latents',
+    clipsDigest: o.clips === undefined ? null : await contentHash(o.clips),
     features: o.features ?? null,
+    featuresDigest: o.features === undefined ? null : await contentHash(o.features),
+    perceptual: o.perceptual ?? null,
     noiseFloor: o.noiseFloor,
   };
 }

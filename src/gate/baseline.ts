@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import path from 'node:path';
 import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
 import { MAX_JSON_BYTES } from '../limits.js';
@@ -29,12 +28,12 @@ const settings = z.strictObject({
   scheduler: z.string(),
   latents: z.array(z.int()),
   sigmas: z.array(z.number()),
-  /** Name of the clips' file, or that they are the reference's own. */
-  clips: z.string(),
+  /** SHA-256 of the user's clips; null: the reference's own videos. */
+  clips: z.string().nullable(),
   clipCount: z.int(),
   /** Videos with teacher forcing. */
   inspected: z.int(),
-  /** Name of the feature network's folder. */
+  /** SHA-256 of the feature network and its reference set. */
   features: z.string().nullable(),
 });
 
@@ -149,17 +148,17 @@ export function isComparable({ value, better }: Pick<JudgedMetric, 'value' | 'be
   return value !== null && (Number.isFinite(value) || value === perfect);
 }
 
-/** What must be the same for results to be comparable. Paths are of one machine: of files, names alone count. */
+/** What must be the same for results to be comparable. */
 export function settingsOf({ settings: of, videos, psnrDrop }: JudgedResults): Baseline['settings'] {
   const { promptsDigest, prompts, seedsPerPrompt, seed, steps, guidance, negativePrompt, scheduler } = of;
   return {
     ...{ promptsDigest, prompts, seedsPerPrompt, seed, steps, guidance, negativePrompt, scheduler },
     latents: [...of.latents],
     sigmas: [...of.sigmas],
-    clips: path.basename(of.clips),
+    clips: of.clipsDigest,
     clipCount: new Set(psnrDrop.map(({ clip }) => clip)).size,
     inspected: videos.filter(({ sqnr }) => sqnr !== null).length,
-    features: of.features === null ? null : path.basename(of.features),
+    features: of.featuresDigest,
   };
 }
 

@@ -68,8 +68,8 @@ export interface JudgedResults {
     readonly scheduler: string;
     readonly latents: readonly number[];
     readonly sigmas: readonly number[];
-    readonly clips: string;
-    readonly features: string | null;
+    readonly clipsDigest: string | null;
+    readonly featuresDigest: string | null;
   };
   readonly reference: { readonly fingerprint: string };
   readonly metrics: Readonly<Record<string, JudgedMetric>>;

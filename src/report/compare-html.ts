@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { keyOf, sizeChart, stepsChart } from './compare-charts.js';
 import { differenceRows, FRONT_TEXT } from './compare-markdown.js';
 import {
@@ -13,10 +12,8 @@ import {
 } from './comparison.js';
 import { formatBytes } from './format.js';
 import { factsTable, table } from './html/figures.js';
-import { type Content, Html, html } from './html/markup.js';
-import { HEAD_SCRIPT } from './html/script/head.js';
-import { PAGE_SCRIPT } from './html/script/page.js';
-import { STYLE } from './html/style.js';
+import { type Content, type Html, html } from './html/markup.js';
+import { htmlPage } from './html/skeleton.js';
 import { relativeUrl } from './links.js';
 
 const TITLE = 'Quantized models against one reference';
@@ -31,45 +28,12 @@ export function comparisonHtml(comparison: Comparison): string {
     ['provenance', 'Provenance', provenance(comparison)],
   ] as const;
   const present = sections.filter(([, , content]) => content !== null);
-  const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policy()}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="wanq ${wanqVersion}">
-<title>${TITLE}</title>
-<style>${new Html(STYLE)}</style>
-<script>${new Html(HEAD_SCRIPT)}</script>
-</head>
-<body>
-<a class="skip" href="#models">Skip to the table</a>
-<header><div><strong>wanq</strong><nav aria-label="Sections">${present.map(([id, name]) => html`<a href="#${id}">${name}</a>`)}</nav><button type="button" id="theme" class="needs-script" aria-label="Switch between light and dark" title="Switch between light and dark">◐</button></div></header>
-<main>
-<section class="verdict" aria-labelledby="title">
+  const body = html`<section class="verdict" aria-labelledby="title">
 <h1 id="title">${models.length} quantized models against one reference</h1>
 <p class="models"><span class="path">${reference.path}</span> <span class="quiet">${formatBytes(reference.transformerBytes)}, ${reference.forwardMs.toFixed(1)} ms a forward, ${formatBytes(reference.peakBytes)} of memory, on ${reference.provider}</span></p>
 </section>
-${present.map(([id, name, content]) => html`<section id="${id}" aria-labelledby="${id}-title">\n<h2 id="${id}-title">${name}</h2>\n${content}\n</section>\n`)}</main>
-<footer>wanq ${wanqVersion}. All of this page is in this one file.</footer>
-<script>${new Html(PAGE_SCRIPT)}</script>
-</body>
-</html>
-`;
-  return page.text;
-}
-
-/** Style and scripts by their hashes alone: no text of a model's can act as either. */
-function policy(): string {
-  const hash = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
-  return [
-    "default-src 'none'",
-    'img-src data:',
-    `style-src ${hash(STYLE)}`,
-    `script-src ${hash(HEAD_SCRIPT)} ${hash(PAGE_SCRIPT)}`,
-    "base-uri 'none'",
-    "form-action 'none'",
-  ].join('; ');
+${present.map(([id, name, content]) => html`<section id="${id}" aria-labelledby="${id}-title">\n<h2 id="${id}-title">${name}</h2>\n${content}\n</section>\n`)}`;
+  return htmlPage({ title: TITLE, wanqVersion, sections: present.map(([id, name]) => [id, name]), body });
 }
 
 function modelsSection(comparison: Comparison): Html {

@@ -157,7 +157,11 @@ export const resultsSchema = z.strictObject({
     sigmas: z.array(z.number()),
     /** Where the clips of the re-noising test come from: a file, or the reference model's own latents. */
     clips: z.string(),
+    /** SHA-256 of the user's clips; null without any. */
+    clipsDigest: z.string().nullable(),
     features: z.string().nullable(),
+    featuresDigest: z.string().nullable(),
+    perceptual: z.string().nullable(),
     noiseFloor: z.string(),
   }),
   reference: modelFacts,

@@ -1,13 +1,10 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import { fromSystemError, printable, WanqError } from '../errors.js';
+import { printable, WanqError } from '../errors.js';
 import { figureText, type Metric, resultsSchema } from '../report/results.js';
 import { exists, writeAtomic } from '../util/files.js';
+import { sha256 } from '../util/hash.js';
 import { readJson } from '../util/json.js';
-import { sha256 } from './subject.js';
 
 /** Version of the file's layout. */
 const EVALUATIONS_SCHEMA = 2;
@@ -86,30 +83,4 @@ export class Evaluations {
 
 function keyOf(givenBack: readonly string[]): string {
   return JSON.stringify(givenBack);
-}
-
-/** SHA-256 of a file, or of all files in a folder. @throws WanqError NOT_FOUND, NOT_READABLE */
-export async function contentHash(target: string): Promise<string> {
-  const hash = createHash('sha256');
-  try {
-    const entries = await readdir(target, { recursive: true, withFileTypes: true }).catch(
-      (error: NodeJS.ErrnoException) => {
-        if (error.code === 'ENOTDIR') return undefined;
-        throw error;
-      },
-    );
-    const names = entries
-      ?.filter((entry) => entry.isFile())
-      .map((entry) => path.relative(target, path.join(entry.parentPath, entry.name)))
-      .sort();
-    for (const name of names ?? [undefined]) {
-      if (name !== undefined) hash.update(`${name}\0`);
-      for await (const chunk of createReadStream(name === undefined ? target : path.join(target, name))) {
-        hash.update(chunk as Uint8Array);
-      }
-    }
-  } catch (error) {
-    throw fromSystemError(error, target);
-  }
-  return hash.digest('hex');
 }

@@ -10,12 +10,13 @@ import { TextEncoder } from '../pipeline/text-encoder.js';
 import { type PlanFile, writePlan } from '../quantize/plan-file.js';
 import type { Metric } from '../report/results.js';
 import { assertWritable, refuseExisting } from '../util/files.js';
-import { contentHash, Evaluations } from './evaluations.js';
+import { contentHash, sha256 } from '../util/hash.js';
+import { Evaluations } from './evaluations.js';
 import { planWithout } from './plan-of.js';
 import { measureSubject, type SensitivityBudget, type SensitivityPlan, unitsOf } from './sensitivity.js';
 import { readFinishedSensitivity, type Sensitivity } from './sensitivity-file.js';
 import { findSmallestPlan } from './smallest-plan.js';
-import { identityOf, kindOf, openSubject, type Subject, type SubjectOptions, sha256 } from './subject.js';
+import { identityOf, kindOf, openSubject, type Subject, type SubjectOptions } from './subject.js';
 import { type Trial, Trials, unjudged } from './trials.js';
 
 type Measuring = Omit<EvaluateOptions, 'reference' | 'quantized' | 'noiseFloor' | 'onProgress' | 'onVideo'>;

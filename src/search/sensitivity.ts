@@ -9,12 +9,13 @@ import { encodePrompts } from '../pipeline/text-encoder.js';
 import { RuntimeHost } from '../runtime/host.js';
 import { providersFor } from '../runtime/providers.js';
 import { assertWritable } from '../util/files.js';
+import { sha256 } from '../util/hash.js';
 import { Scratch } from '../util/scratch.js';
 import { Figures, type Unit } from './figures.js';
 import { Measurement } from './measurement.js';
 import { chooseSamples, promptsOf, type SampleSpace, sampleLimit } from './samples.js';
 import { readSensitivity, type Sensitivity, writeSensitivity } from './sensitivity-file.js';
-import { identityOf, openSubject, type Subject, type SubjectOptions, sha256 } from './subject.js';
+import { identityOf, openSubject, type Subject, type SubjectOptions } from './subject.js';
 import { SwitchedTransformer } from './switched-transformer.js';
 
 /** How much is measured: so many samples, or as many as a time is enough for. */

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { CalibrationIdentity } from '../calibrate/file.js';
 import { WanqError } from '../errors.js';
 import { type LoadedModel, loadModel } from '../onnx/load.js';
@@ -8,6 +7,7 @@ import { needsCalibration, type PlanRow } from '../quantize/plan.js';
 import { type PlanFile, planToFile } from '../quantize/plan-file.js';
 import { isInt8 } from '../quantize/precision.js';
 import { bindPlan, type PreparedPlan, type QuantizeOptions } from '../quantize/quantize.js';
+import { sha256 } from '../util/hash.js';
 
 /** Which pipeline, and how its linears would be quantized. */
 export type SubjectOptions = Omit<
@@ -136,8 +136,4 @@ export function identityOf({ prepared, planHash, calibration }: Subject): {
     calibration: calibration && sha256(JSON.stringify(calibration)),
     plan: planHash,
   };
-}
-
-export function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
 }

@@ -39,7 +39,7 @@ describe('--help', () => {
       [
         ...[...sampling, '--device', '--output', ...planning, '--budget', '--samples', '--rules', '--sensitivity'],
         ...['--evaluations', '--cache', '--report', '--seeds-per-prompt', '--sigmas', '--clips', '--features'],
-        ...['--inspected', '--device-reference', '--give-back'],
+        ...['--inspected', '--device-reference', '--device-vae', '--perceptual', '--give-back'],
       ],
     ],
     [
@@ -78,7 +78,8 @@ describe('--help', () => {
           '--calibration',
           '--checkpoint',
         ],
-        ...['--calibration-prompts', '--samples', '--evaluations', '--budget', '--give-back'],
+        ...['--calibration-prompts', '--samples', '--evaluations', '--budget', '--give-back', '--perceptual'],
+        ...['--device-vae', '--no-linears', '--weights', '--sensitivity', '--baseline', '--markdown', '--junit'],
       ],
     ],
     [

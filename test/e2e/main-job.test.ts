@@ -140,13 +140,14 @@ describe('eval', () => {
 
   it('writes a report and a strip of frames for each inspected video', async () => {
     const { videos } = await readResults(place.path(results));
-    expect(videos.map(({ strip }) => strip)).toEqual(['strips/000.png', null]);
-    const { format, width, height } = await sharp(place.path('report', 'strips', '000.png')).metadata();
+    expect(videos.map(({ strip }) => strip)).toEqual(['media/000-strip.png', null]);
+    const { format, width, height } = await sharp(place.path('report', 'media', '000-strip.png')).metadata();
     expect({ format, width, height }).toEqual({ format: 'png', width: 6 * 128, height: 3 * 128 });
     const report = readFileSync(place.path('report', 'report.md'), 'utf8');
     expect(report).toMatch(/^# Passed/);
-    expect(report).toContain('](strips/000.png)');
-    expect(readdirSync(place.path('report')).sort()).toEqual(['report.md', 'results.json', 'strips']);
+    expect(report).toContain('](media/000-strip.png)');
+    expect(readdirSync(place.path('report')).sort()).toEqual(['media', 'report.html', 'report.md', 'results.json']);
+    expect(readFileSync(place.path('report', 'report.html'), 'utf8')).toMatch(/^<!doctype html>[^]*<\/html>\n$/);
   });
 
   it('fails the default gate without a feature network; --json prints JSON alone, --quiet says nothing', async () => {
@@ -162,6 +163,8 @@ describe('eval', () => {
     expect(verdict.checks.map(({ rule, passed }) => [rule.metric, passed])).toEqual([
       ['psnr_drop', true],
       ['fvd_growth', false],
+      ['linear_excess', true],
+      ['scale_ratio_max', true],
     ]);
     expect(readFileSync(place.path('failed', 'report.md'), 'utf8')).toMatch(/^# Failed/);
   });
@@ -188,7 +191,11 @@ describe('gate', () => {
     expect([code, stderr]).toEqual([1, '']);
     const failed = lines(stdout).filter((line) => line.startsWith('FAILED'));
     expect(failed.map((line) => line.split(' ')[1])).toEqual(['sqnr', 'cosine_min']);
-    expect(lines(stdout)).toHaveLength(4);
+    expect(
+      lines(stdout)
+        .slice(3)
+        .map((line) => line.split(' ').slice(0, 2).join(' ')),
+    ).toEqual([...['look first', 'worst step:', 'worst prompt:', 'gate failed:']]);
     expect(alone.leftovers()).toEqual([]);
   });
 

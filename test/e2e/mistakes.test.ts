@@ -57,8 +57,8 @@ beforeAll(async () => {
   );
   pipelineWith('scaleless', 'vae_decoder/config.json', (file) => writeFileSync(file, '{}'));
 
-  json('results-2.json', { schema: 2 });
-  json('results.json', { schema: 1, metrics: {} });
+  json('results-1.json', { schema: 1 });
+  json('results.json', { schema: 2, metrics: {} });
   place.write('not.json', '{"rules": [');
   json('operator.json', { rules: [{ metric: 'sqnr', operator: '==', limit: 10 }] });
 }, 60_000);
@@ -206,7 +206,7 @@ describe('results and rules', () => {
   it.each<[string, string[], ErrorCode, number, string]>([
     ['results that are no JSON', ['gate', 'not.json'], 'RESULTS_INVALID', 2, 'not.json is not JSON'],
     ['results with a part missing', ['gate', 'results.json'], 'RESULTS_INVALID', 2, 'results.json: createdAt'],
-    ['results of another schema', ['gate', 'results-2.json'], 'RESULTS_INVALID', 2, 'schema 2'],
+    ['results of another schema', ['gate', 'results-1.json'], 'RESULTS_INVALID', 2, 'schema 1'],
     ['missing results', ['gate', 'none.json'], 'NOT_FOUND', 5, 'none.json'],
     ['rules that are no JSON', by('not.json'), 'RULES_INVALID', 2, 'not.json is not JSON'],
     ['rules with an unknown operator', by('operator.json'), 'RULES_INVALID', 2, 'rules.0.operator'],

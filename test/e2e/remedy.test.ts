@@ -113,7 +113,7 @@ describe('eval --remedy', () => {
     expect(stdout).toMatch(/^│ smooth .* failed │$/m);
     expect(stdout).toMatch(/^│ layers .* passed │$/m);
     expect(readdirSync(place.path('mended')).sort()).toEqual([
-      ...['attempts', 'pipeline', 'plan.json', 'report.md', 'results.json', 'strips'],
+      ...['attempts', 'media', 'pipeline', 'plan.json', 'report.html', 'report.md', 'results.json'],
     ]);
     expect(readdirSync(place.path('mended', 'pipeline')).sort()).toEqual(readdirSync(MICRO_PIPELINE).sort());
     // As the quantized pipeline has it.

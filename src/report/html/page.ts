@@ -1,8 +1,5 @@
-import { createHash } from 'node:crypto';
 import type { ReportInput } from './input.js';
-import { Html, html } from './markup.js';
-import { HEAD_SCRIPT } from './script/head.js';
-import { PAGE_SCRIPT } from './script/page.js';
+import { html } from './markup.js';
 import { adviceSection } from './sections/advice.js';
 import { costSection } from './sections/cost.js';
 import { curvesSection } from './sections/curves.js';
@@ -12,7 +9,7 @@ import { metricsSection } from './sections/metrics.js';
 import { provenanceSection } from './sections/provenance.js';
 import { verdictSection } from './sections/verdict.js';
 import { videosSection } from './sections/videos.js';
-import { STYLE } from './style.js';
+import { htmlPage } from './skeleton.js';
 
 export type { ReportInput } from './input.js';
 
@@ -37,38 +34,11 @@ export async function htmlReport(input: ReportInput): Promise<string> {
     ['provenance', 'Provenance', provenanceSection(input)],
   ] as const;
   const present = sections.filter(([, , section]) => section !== undefined);
-  const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policy()}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="wanq ${results.wanqVersion}">
-<title>${title}</title>
-<style>${new Html(STYLE)}</style>
-<script>${new Html(HEAD_SCRIPT)}</script>
-</head>
-<body>
-<a class="skip" href="#verdict">Skip to the verdict</a>
-<header><div><strong>wanq</strong><nav aria-label="Sections">${present.map(([id, name]) => html`<a href="#${id}">${name}</a>`)}</nav><button type="button" id="theme" class="needs-script" aria-label="Switch between light and dark" title="Switch between light and dark">◐</button></div></header>
-<main>
-${present.map(([, , section]) => html`${section}\n`)}</main>
-<footer>wanq ${results.wanqVersion}, ${results.createdAt}. All of this page is in this one file.</footer>
-<script>${new Html(PAGE_SCRIPT)}</script>
-</body>
-</html>
-`;
-  return page.text;
-}
-
-function policy(): string {
-  const hash = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
-  return [
-    "default-src 'none'",
-    'img-src data:',
-    `style-src ${hash(STYLE)}`,
-    `script-src ${hash(HEAD_SCRIPT)} ${hash(PAGE_SCRIPT)}`,
-    "base-uri 'none'",
-    "form-action 'none'",
-  ].join('; ');
+  return htmlPage({
+    title,
+    wanqVersion: results.wanqVersion,
+    sections: present.map(([id, name]) => [id, name]),
+    body: present.map(([, , section]) => html`${section}\n`),
+    made: results.createdAt,
+  });
 }

@@ -105,7 +105,7 @@ describe('a pipeline held against itself', () => {
     expect(results.metrics.linear_excess).toMatchObject({ value: 0, n: 66 });
     expect(results.metrics.scale_ratio_max).toMatchObject({
       value: 1,
-      n: 0,
+      n: 66,
       note: expect.stringContaining('no scale'),
     });
   });

@@ -52,7 +52,7 @@ describe('evaluations that share their reference', () => {
         const together = await measure(path.join(folder, scheme), shared);
         expect(quality(together.results)).toEqual(quality(alone.results));
         expect(alone.stages['reference model']).toBe(3);
-        expect(together.stages['reference model']).toBe(i === 0 ? 3 : 0);
+        expect(together.stages['reference model']).toBe(i === 0 ? 3 : undefined);
         expect(together.stages['quantized model']).toBe(5);
         expect(alone.stages['noise floor']).toBe(2);
         expect(together.stages['noise floor']).toBe(i === 0 ? 2 : undefined);

@@ -44,10 +44,12 @@ describe('baselineOf', () => {
     expect(Object.keys(made(results(), tolerances).metrics)).toEqual(['psnr_drop', 'sqnr_min', 'psnr', 'size_ratio']);
   });
 
-  it('takes what makes results comparable, and names of files in place of paths', () => {
+  it('takes what makes results comparable, and digests of files in place of paths', () => {
     const { settings } = results();
-    const of = made(results({ settings: { ...settings, features: '/other/place/i3d' } }));
-    expect(of.settings).toMatchObject({ clips: 'clips.safetensors', features: 'i3d', clipCount: 2, inspected: 2 });
+    const of = made(results({ settings: { ...settings, featuresDigest: 'a'.repeat(64) } }));
+    expect(of.settings).toMatchObject({
+      ...{ clips: 'b'.repeat(64), features: 'a'.repeat(64), clipCount: 2, inspected: 2 },
+    });
     expect(of.reference).toBe('f'.repeat(64));
     expect(of.clips).toEqual([
       { clip: 0, prompt: 'a', drop: 0.2 },
@@ -264,7 +266,6 @@ describe('compareBaseline', () => {
           steps: 3,
           latents: [4, 9, 8, 8],
           negativePrompt: 'x\ny',
-          clips: 'else/clips.safetensors',
         },
       }),
     );

@@ -2,7 +2,8 @@ import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Metric } from '../../../src/report/results.js';
-import { contentHash, type EvaluationSettings, Evaluations } from '../../../src/search/evaluations.js';
+import { type EvaluationSettings, Evaluations } from '../../../src/search/evaluations.js';
+import { contentHash } from '../../../src/util/hash.js';
 import { expectRejection } from '../helpers/errors.js';
 import { temporaryFolder } from '../helpers/temporary.js';
 
