@@ -1,4 +1,4 @@
-import { bootstrapInterval } from '../numerics/bootstrap.js';
+import { meanInterval } from '../numerics/bootstrap.js';
 import { mean } from '../numerics/stats.js';
 import type { ComparedMetric, DifferenceToBest } from '../report/comparison.js';
 import type { Metric, Results } from '../report/results.js';
@@ -48,24 +48,11 @@ export function pairedDifference(
     return value === null || other === null ? [] : [{ unit, value: value === other ? 0 : value - other }];
   });
   if (pairs.length === 0) return undefined;
-  const sums = new Map<number, { sum: number; count: number }>();
-  for (const { unit, value } of pairs) {
-    const { sum, count } = sums.get(unit) ?? { sum: 0, count: 0 };
-    sums.set(unit, { sum: sum + value, count: count + 1 });
-  }
-  const units = [...sums.values()];
-  const interval = bootstrapInterval(units.length, (indices) => {
-    let [sum, count] = [0, 0];
-    for (const i of indices) {
-      sum += units[i]?.sum as number;
-      count += units[i]?.count as number;
-    }
-    return sum / count;
-  });
+  const interval = meanInterval(pairs);
   const differences = pairs.map(({ value }) => value);
   return {
     ...{ value: mean(differences), pairs: pairs.length, differences },
-    ...(interval ? { interval: { ...interval, units: units.length } } : {}),
+    ...(interval ? { interval } : {}),
   };
 }
 

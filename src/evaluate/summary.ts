@@ -1,4 +1,4 @@
-import { bootstrapInterval } from '../numerics/bootstrap.js';
+import { meanInterval } from '../numerics/bootstrap.js';
 import { cosine, type Difference, mean, median, relativeError, sqnr } from '../numerics/stats.js';
 import type { LinearRow, Metric, Results } from '../report/results.js';
 import type { ReferenceSet } from './features.js';
@@ -18,26 +18,14 @@ type Better = 'lower' | 'higher';
 
 /** The mean of samples, with an interval over their units. Those that were not measured are left out. */
 function meanMetric(samples: readonly Sample[], unit: string, better: Better): Metric {
-  const measured = samples.flatMap(({ unit: of, value }) => (value === null ? [] : [{ of, value }]));
+  const measured = samples.flatMap(({ unit: of, value }) => (value === null ? [] : [{ unit: of, value }]));
   const values = measured.map(({ value }) => value);
   if (values.length === 0) return { value: null, unit, better, n: 0 };
-  const units = [...new Set(measured.map(({ of }) => of))];
-  const sums = units.map((of) => {
-    const own = measured.filter((sample) => sample.of === of);
-    return { sum: own.reduce((total, { value }) => total + value, 0), count: own.length };
-  });
-  const interval = bootstrapInterval(units.length, (indices) => {
-    let [sum, count] = [0, 0];
-    for (const i of indices) {
-      sum += sums[i]?.sum as number;
-      count += sums[i]?.count as number;
-    }
-    return sum / count;
-  });
+  const interval = meanInterval(measured);
   const worst = better === 'lower' ? Math.max(...values) : Math.min(...values);
   return {
     ...{ value: mean(values), unit, better, n: values.length },
-    ...(interval ? { interval: { ...interval, units: units.length } } : {}),
+    ...(interval ? { interval } : {}),
     ...{ median: median(values), worst },
   };
 }
@@ -164,7 +152,7 @@ export function distributionMetrics(
 
   function kernels(): Record<string, Metric> {
     const set = truth?.features;
-    if (!set) return missing(['kvd_reference', 'kvd_quantized'], 'the reference set has no features of its own');
+    if (!set) return {};
     if (n < 2) return missing(['kvd_reference', 'kvd_quantized'], 'one video has no spread');
     const { reference, quantized } = features as NonNullable<typeof features>;
     return {

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
 import { MAX_JSON_BYTES } from '../limits.js';
 import { mean } from '../numerics/stats.js';
+import { figure } from '../util/figure.js';
 import { readText, writeAtomic } from '../util/files.js';
 import { readJson } from '../util/json.js';
 import type { JudgedMetric, JudgedResults } from './subject.js';
@@ -10,11 +11,6 @@ import { defaultTolerance, type Tolerance } from './tolerances.js';
 
 /** Version of baseline files. Readers refuse another one. */
 export const BASELINE_VERSION = 1;
-
-/** JSON has no infinities; they travel as text. */
-const figure = z
-  .union([z.number(), z.enum(['Infinity', '-Infinity', 'NaN']), z.null()])
-  .transform((value) => (typeof value === 'string' ? Number(value) : value));
 
 const settings = z.strictObject({
   /** SHA-256 of the prompts. */

@@ -49,6 +49,38 @@ export function bootstrapInterval(
   return { low: end(tail), high: end(1 - tail), level };
 }
 
+/** A value, and the unit that it hangs on. */
+export interface UnitValue {
+  readonly unit: number;
+  readonly value: number;
+}
+
+/** The interval of the mean of all values; those of a unit are resampled together. @returns undefined as {@link bootstrapInterval} */
+export function meanInterval(
+  values: readonly UnitValue[],
+  options?: BootstrapOptions,
+): (Interval & { readonly units: number }) | undefined {
+  const sums = new Map<number, { sum: number; count: number }>();
+  for (const { unit, value } of values) {
+    const { sum, count } = sums.get(unit) ?? { sum: 0, count: 0 };
+    sums.set(unit, { sum: sum + value, count: count + 1 });
+  }
+  const units = [...sums.values()];
+  const interval = bootstrapInterval(
+    units.length,
+    (indices) => {
+      let [sum, count] = [0, 0];
+      for (const i of indices) {
+        sum += units[i]?.sum as number;
+        count += units[i]?.count as number;
+      }
+      return sum / count;
+    },
+    options,
+  );
+  return interval && { ...interval, units: units.length };
+}
+
 /** Units sorted by what each is alone, so that a seed draws the same ones whatever their order was. */
 function canonicalOrder(units: number, statistic: (indices: Int32Array) => number): Int32Array {
   const alone = Float64Array.from({ length: units }, (_, i) => statistic(Int32Array.of(i)));

@@ -13,6 +13,7 @@ import {
 import { formatBytes } from './format.js';
 import { factsTable, table } from './html/figures.js';
 import { type Content, type Html, html } from './html/markup.js';
+import { settingRows } from './html/sections/provenance.js';
 import { htmlPage } from './html/skeleton.js';
 import { relativeUrl } from './links.js';
 
@@ -107,20 +108,5 @@ function provenance({ reference, settings, models }: Comparison): Html {
       ]),
     ],
   )}
-${factsTable(
-  'Settings, the same for all',
-  ['setting', 'value'],
-  [
-    ['prompts', `${settings.prompts}, ${settings.seedsPerPrompt} seeds each, from ${settings.seed}`],
-    ['SHA-256 of the prompts', code(settings.promptsDigest)],
-    ['steps', `${settings.steps} of ${settings.scheduler}`],
-    ['guidance', String(settings.guidance)],
-    ['negative prompt', settings.negativePrompt === '' ? 'none' : settings.negativePrompt],
-    ['latents', settings.latents.join(' × ')],
-    ['noise levels of the PSNR drop', settings.sigmas.join(', ')],
-    ['clips', settings.clips],
-    ['feature network', settings.features ?? 'none'],
-    ['noise floor', settings.noiseFloor],
-  ],
-)}`;
+${factsTable('Settings, the same for all', ['setting', 'value'], settingRows(settings))}`;
 }

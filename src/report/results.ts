@@ -1,14 +1,10 @@
 import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
+import { figure } from '../util/figure.js';
 import { readJson } from '../util/json.js';
 
 /** Version of results.json. Readers refuse another one. */
 export const RESULTS_SCHEMA = 2;
-
-/** A measured number. JSON has no infinities; they travel as text. null: not measured, and `note` says why. */
-const figure = z
-  .union([z.number(), z.enum(['Infinity', '-Infinity', 'NaN']), z.null()])
-  .transform((value) => (typeof value === 'string' ? Number(value) : value));
 
 /** Where a figure lies if the evaluation were made again with other prompts: bootstrap over prompts, both models paired. */
 const interval = z.strictObject({

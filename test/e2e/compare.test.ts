@@ -5,6 +5,7 @@ import type { ErrorCode } from '../../src/errors.js';
 import type { ComparedModel, Comparison } from '../../src/report/comparison.js';
 import { type Outcome, PROMPTS, until, Workplace } from '../helpers/cli.js';
 import { MICRO_PIPELINE } from '../helpers/fixtures.js';
+import { expectMistakeIn } from '../helpers/mistakes.js';
 
 const place = new Workplace();
 const sampling = ['--prompts', 'prompts.txt', '--steps', '2', '--guidance', '1', '--device', 'cpu'];
@@ -18,15 +19,8 @@ const comparison = (folder: string): Comparison => JSON.parse(read(folder, 'comp
 const ends = (text: string): string => text.slice(text.indexOf('reference:'), text.indexOf('page:'));
 let compared: Outcome;
 
-/** Exactly one line that names the mistake, the right exit code, and nothing left behind. */
-async function expectMistake(args: readonly string[], code: ErrorCode, exit: number, says: string): Promise<void> {
-  const before = place.listing();
-  const outcome = await place.wanq(args);
-  expect(outcome.stderr).toMatch(new RegExp(`^wanq: .* \\[${code}\\]\\n$`));
-  expect(outcome.stderr).toContain(says);
-  expect(outcome).toMatchObject({ code: exit, stdout: '' });
-  expect(place.listing()).toEqual(before);
-}
+const expectMistake = (args: readonly string[], code: ErrorCode, exit: number, says: string): Promise<void> =>
+  expectMistakeIn(place, args, code, exit, says);
 
 beforeAll(async () => {
   place.write('prompts.txt', PROMPTS.join('\n'));

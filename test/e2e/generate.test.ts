@@ -5,6 +5,7 @@ import type { ErrorCode } from '../../src/errors.js';
 import { PROMPTS, until, Workplace } from '../helpers/cli.js';
 import { hasFfmpeg, probe } from '../helpers/ffmpeg.js';
 import { MICRO_PIPELINE } from '../helpers/fixtures.js';
+import { expectMistakeIn } from '../helpers/mistakes.js';
 
 const place = new Workplace();
 const [prompt = ''] = PROMPTS;
@@ -92,12 +93,7 @@ describe('generate refuses', () => {
     ['a folder that is no pipeline', ['generate', '.', '--prompt', 'a', '-o', 'out.mp4'], 'NOT_A_PIPELINE', 3, ''],
     ['a folder that is not there', ['generate', 'none', '--prompt', 'a', '-o', 'out.mp4'], 'NOT_FOUND', 5, 'none'],
   ])('%s in one line, and leaves nothing', async (_, args, code, exit, says) => {
-    const before = place.listing();
-    const outcome = await place.wanq(args);
-    expect(outcome.stderr).toMatch(new RegExp(`^wanq: .* \\[${code}\\]\\n$`));
-    expect(outcome.stderr).toContain(says);
-    expect(outcome).toMatchObject({ code: exit, stdout: '' });
-    expect(place.listing()).toEqual(before);
+    await expectMistakeIn(place, args, code, exit, says);
   });
 
   it.runIf(process.platform === 'linux')('a place where nobody may write', async () => {

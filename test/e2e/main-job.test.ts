@@ -147,7 +147,7 @@ describe('eval', () => {
     expect(report).toMatch(/^# Passed/);
     expect(report).toContain('](media/000-strip.png)');
     expect(readdirSync(place.path('report')).sort()).toEqual(['media', 'report.html', 'report.md', 'results.json']);
-    expect(readFileSync(place.path('report', 'report.html'), 'utf8')).toMatch(/^<!doctype html>[^]*<\/html>\n$/);
+    expect(readFileSync(place.path('report', 'report.html'), 'utf8')).toMatch(/^<!doctype html>[\s\S]*<\/html>\n$/);
   });
 
   it('fails the default gate without a feature network; --json prints JSON alone, --quiet says nothing', async () => {

@@ -6,6 +6,7 @@ import { loadModel } from '../../src/onnx/load.js';
 import type { QuantPlan } from '../../src/quantize/plan.js';
 import { PROMPTS, Workplace } from '../helpers/cli.js';
 import { MICRO, MICRO_PIPELINE } from '../helpers/fixtures.js';
+import { expectMistakeIn } from '../helpers/mistakes.js';
 
 const place = new Workplace();
 const short = ['--prompts', 'prompts.txt', '--steps', '1', '--guidance', '1'];
@@ -14,15 +15,8 @@ const quantize = ['quantize', MICRO_PIPELINE, '--calibration', 'calibration'];
 const evaluate = ['eval', MICRO_PIPELINE, MICRO_PIPELINE, ...short];
 const json = (name: string, value: unknown): string => place.write(name, JSON.stringify(value));
 
-/** Exactly one line that names the mistake, the right exit code, and nothing left behind. */
-async function expectMistake(args: readonly string[], code: ErrorCode, exit: number, says: string): Promise<void> {
-  const before = place.listing();
-  const outcome = await place.wanq(args);
-  expect(outcome.stderr).toMatch(new RegExp(`^wanq: .* \\[${code}\\]\\n$`));
-  expect(outcome.stderr).toContain(says);
-  expect(outcome).toMatchObject({ code: exit, stdout: '' });
-  expect(place.listing()).toEqual(before);
-}
+const expectMistake = (args: readonly string[], code: ErrorCode, exit: number, says: string): Promise<void> =>
+  expectMistakeIn(place, args, code, exit, says);
 
 afterEach(() => {
   rmSync(place.path('out'), { recursive: true, force: true });

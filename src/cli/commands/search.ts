@@ -16,7 +16,7 @@ export const searchCommand: CommandModule = {
     for (const option of measuringOptions()) command.addOption(option);
     for (const option of searchingOptions({ giveBack: undefined })) command.addOption(option);
     return command
-      .addOption(new Option('--rules <file>', 'rules of the gate; default: the default rules'))
+      .addOption(new Option('--rules <preset or file>', 'rules of the gate (default: wanq:recommended)'))
       .addOption(
         new Option('--sensitivity <file>', 'what `wanq sensitivity` measured of the same plan; default: measured here'),
       )

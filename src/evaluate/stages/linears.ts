@@ -19,6 +19,9 @@ import { keys, LABELS } from './models.js';
 const TAKES = 2;
 const STEPS = 4;
 
+/** First opset that values can be observed in. */
+const OBSERVABLE_OPSET = 13;
+
 /** Key of a model's metadata that says that its weights are not the reference's. */
 const TRAINED = 'wanq.weights';
 
@@ -27,7 +30,7 @@ const TOKENS = 32;
 
 /**
  * Holds every linear of the quantized transformer against the reference's by itself, on tokens from the reference's trajectories.
- * @returns none where it was not asked for
+ * @returns none where it was not asked for, or a graph is too old
  */
 export async function compareLinears(bench: Workbench, context: RunContext): Promise<LinearRow[]> {
   if (bench.options.linears === false) return [];
@@ -36,6 +39,8 @@ export async function compareLinears(bench: Workbench, context: RunContext): Pro
     await loadModel(bench.quantized.modelPath('transformer')),
   ];
   try {
+    // Observers are written in later operators than these.
+    if ([reference, quantized].some(({ model }) => model.opset < OBSERVABLE_OPSET)) return [];
     const source = await fingerprint(reference);
     runPasses(reference.model, NORMALIZE);
     const pairs = pairLinears(reference.model, quantized.model);

@@ -40,7 +40,7 @@ ${factsTable(
 </section>`;
 }
 
-function settingRows(settings: Results['settings']): readonly (readonly [string, string | Html])[] {
+export function settingRows(settings: Results['settings']): readonly (readonly [string, string | Html])[] {
   return [
     ['prompts', `${settings.prompts}, ${settings.seedsPerPrompt} seeds each, from ${settings.seed}`],
     ['SHA-256 of the prompts', code(settings.promptsDigest)],
