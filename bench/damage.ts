@@ -2,7 +2,7 @@
  * Models that are well in all but one linear, damaged on purpose, under the recommended gate without FVD: how many fail, and how many have the
  * damaged linear named first; beside healthy plans, which must pass.
  *
- *   npm run build && npx tsx bench/damage.ts [--every N] [--prompts N]
+ *   npm run build && npx tsx bench/damage.ts [--every N] [--prompts N] [--damage scaled,coarse,channel,shuffled]
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -21,7 +21,11 @@ import { calibrateMicro, MICRO_PIPELINE, metricOf, promptsOf, quantizeMicro, SAM
 import { type Row, report } from './lib/report.js';
 
 const { values } = parseArgs({
-  options: { every: { type: 'string', default: '1' }, prompts: { type: 'string', default: '4' } },
+  options: {
+    every: { type: 'string', default: '1' },
+    prompts: { type: 'string', default: '4' },
+    damage: { type: 'string' },
+  },
 });
 const RULES = PRESETS.get('wanq:no-features') as readonly Rule[];
 
@@ -65,12 +69,11 @@ try {
   });
 
   const source = path.join(work, 'blocks-tensorrt-auto');
-  const roles = Object.keys((await readPlan(path.join(source, 'transformer', 'plan.json'))).linears).filter(
-    (_, i) => i % Number(values.every) === 0,
-  );
+  const { linears: plan } = await readPlan(path.join(source, 'transformer', 'plan.json'));
+  const roles = Object.keys(plan).filter((_, i) => i % Number(values.every) === 0);
   const rows: Row[] = [];
-  for (const damage of Object.keys(DAMAGES) as Damage[]) {
-    let [failed, first] = [0, 0];
+  for (const damage of (values.damage?.split(',') ?? Object.keys(DAMAGES)) as Damage[]) {
+    let [failed, first, alike] = [0, 0, 0];
     const excesses: number[] = [];
     const drops: number[] = [];
     for (const role of roles) {
@@ -79,7 +82,9 @@ try {
       const { results, passed } = await judged(target);
       await rm(target, { recursive: true });
       if (!passed) failed++;
-      if (worstLinears(results, 1)[0]?.linear === role) first++;
+      const named = worstLinears(results, 1)[0]?.linear ?? '';
+      if (named === role) first++;
+      if (plan[named]?.input === plan[role]?.input) alike++;
       excesses.push(results.linears.find(({ linear }) => linear === role)?.excess ?? Number.NaN);
       drops.push(metricOf(results, 'psnr_drop'));
     }
@@ -88,6 +93,7 @@ try {
       linears: roles.length,
       'gate failed': failed,
       'named first': first,
+      'it, or one with the same input': alike,
       'least excess, dB': Math.min(...excesses),
       'largest PSNR drop, dB': Math.max(...drops),
       'PSNR drop alone would have failed': drops.filter((drop) => drop > 3).length,
@@ -98,7 +104,7 @@ try {
     title: 'One linear of scheme `blocks`, target `tensorrt`, damaged at a time',
     command: `npx tsx bench/damage.ts --every ${values.every}`,
     rows,
-    notes: ['Linears that read one activation share its scale: with it four times as wide, any of them may be named.'],
+    notes: ['Linears that read one activation share its scale: with it four times as large, any of them may be named.'],
   });
 } finally {
   await shared.close();

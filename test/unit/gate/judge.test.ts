@@ -189,11 +189,11 @@ describe('the default rules', () => {
     ).passed;
 
   it.each([
-    { drop: 3, growth: 14.999, excess: 3, scale: 1.05, passed: true },
+    { drop: 3, growth: 14.999, excess: 4, scale: 1.05, passed: true },
     { drop: -1, growth: -20, excess: -3, scale: 1, passed: true },
     { drop: 3.001, growth: 0, excess: 0, scale: 1, passed: false },
     { drop: 0, growth: 15, excess: 0, scale: 1, passed: false },
-    { drop: 0, growth: 0, excess: 3.001, scale: 1, passed: false },
+    { drop: 0, growth: 0, excess: 4.001, scale: 1, passed: false },
     { drop: 0, growth: 0, excess: 0, scale: 1.051, passed: false },
   ])(
     'hold a drop of $drop dB, an FVD growth of $growth %, an excess of $excess dB and a scale $scale x the plan’s: $passed',

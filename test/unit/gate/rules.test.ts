@@ -87,7 +87,7 @@ describe('extends', () => {
     );
   const preset = [
     ...['psnr_drop mean 3 error', 'fvd_growth mean 15 error'],
-    ...['linear_excess mean 3 error', 'scale_ratio_max mean 1.05 error'],
+    ...['linear_excess mean 4 error', 'scale_ratio_max mean 1.05 error'],
   ];
 
   it('is the preset where there are no rules', async () => {
@@ -113,7 +113,7 @@ describe('presets', () => {
     );
 
   it('are what the documentation says', () => {
-    const recommended = ['psnr_drop <= 3', 'fvd_growth < 15', 'linear_excess <= 3', 'scale_ratio_max <= 1.05'];
+    const recommended = ['psnr_drop <= 3', 'fvd_growth < 15', 'linear_excess <= 4', 'scale_ratio_max <= 1.05'];
     expect(subjects('wanq:recommended')).toEqual(recommended);
     expect(subjects('wanq:no-features')).toEqual(recommended.filter((_, i) => i !== 1));
     expect(subjects('wanq:strict')).toEqual([

@@ -48,9 +48,12 @@ function row(title: Html, { value, unit, interval, median, worst, n, note, bette
 }
 
 function intervalsNote({ metrics }: Results): Html | null {
-  const found = Object.values(metrics).find(({ interval }) => interval)?.interval;
+  const intervals = Object.values(metrics).flatMap(({ interval }) => interval ?? []);
+  const [found] = intervals;
   if (!found) return null;
-  return html`<p class="quiet">Intervals of ${levelText(found)}: where a figure lies if the evaluation were made again with other prompts, by resampling the ${found.units} that were used.</p>`;
+  const units = intervals.map((interval) => interval.units);
+  const used = [...new Set([Math.min(...units), Math.max(...units)])].join(' to ');
+  return html`<p class="quiet">Intervals of ${levelText(found)}: where a figure lies if the evaluation were made again with other prompts, by resampling the ${used} that were used.</p>`;
 }
 
 /** What of each component, and of all together, was measured; nothing where only the transformer differs. */
