@@ -21,7 +21,7 @@ import { readPerceptual } from './perceptual.js';
 import type { RunContext, StepError } from './runs.js';
 import { speedBound } from './speed-bound.js';
 import { encodeClips } from './stages/clips.js';
-import { compareLinears, enterPlacements } from './stages/linears.js';
+import { checkLinears, compareLinears, enterPlacements } from './stages/linears.js';
 import { pooledDrift, runNoiseFloor, runQuantized, runReference } from './stages/models.js';
 import { compareVideos, type Networks } from './stages/videos.js';
 import { StoredEmbeddings } from './stored-embeddings.js';
@@ -44,6 +44,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Results> {
       features: options.features === undefined ? undefined : await readFeatures(options.features, video),
       perceptual: options.perceptual === undefined ? undefined : await readPerceptual(options.perceptual, video),
     };
+    await checkLinears(bench);
     return await measure(bench, networks, began);
   } finally {
     await bench.close();

@@ -3,9 +3,9 @@ import { NORMALIZE } from '../../passes/normalize.js';
 import { runPasses } from '../../passes/pass.js';
 import { replaceWeights } from '../../passes/replace-weights.js';
 import type { DenoiserInput } from '../../pipeline/denoise.js';
-import { PLAN_NAME } from '../../pipeline/layout.js';
+import { type PipelineFolder, PLAN_NAME } from '../../pipeline/layout.js';
 import { openWeights } from '../../quantize/other-weights.js';
-import { readPlan } from '../../quantize/plan-file.js';
+import { type PlanFile, readPlan } from '../../quantize/plan-file.js';
 import type { LinearRow } from '../../report/results.js';
 import { exists } from '../../util/files.js';
 import { type LinearPair, pairLinears } from '../linears/pairs.js';
@@ -29,6 +29,29 @@ const TRAINED = 'wanq.weights';
 const TOKENS = 32;
 
 /**
+ * Finds out before any model runs whether the files that {@link compareLinears} needs can be read.
+ * @throws WanqError WEIGHTS_INVALID, PLAN_INVALID and those of reading files
+ */
+export async function checkLinears({ options, reference, quantized }: Workbench): Promise<void> {
+  if (options.linears === false) return;
+  await planOf(quantized);
+  if (options.weights === undefined) return;
+  const loaded = await loadModel(reference.modelPath('transformer'));
+  try {
+    const source = await fingerprint(loaded);
+    runPasses(loaded.model, NORMALIZE);
+    await openWeights(options.weights, loaded, loaded.model.graph, source);
+  } finally {
+    await loaded.close();
+  }
+}
+
+async function planOf(quantized: PipelineFolder): Promise<PlanFile | undefined> {
+  const file = quantized.path('transformer', PLAN_NAME);
+  return (await exists(file)) ? readPlan(file) : undefined;
+}
+
+/**
  * Holds every linear of the quantized transformer against the reference's by itself, on tokens from the reference's trajectories.
  * @returns none where it was not asked for, or a graph is too old
  */
@@ -49,8 +72,7 @@ export async function compareLinears(bench: Workbench, context: RunContext): Pro
     const ofReference = pairs.map(({ linear }) => ({ value: linear.activation, channels: linear.inFeatures }));
     const rowsOfReference = await tap(bench, 'reference', bench.referenceDevice, reference, ofReference, inputs);
     const rowsOfQuantized = await tap(bench, 'quantized', bench.options.device, quantized, valuesOf(pairs), inputs);
-    const planPath = bench.quantized.path('transformer', PLAN_NAME);
-    const plan = (await exists(planPath)) ? await readPlan(planPath) : undefined;
+    const plan = await planOf(bench.quantized);
     const { sensitivities, weights } = bench.options;
     const trained = weights !== undefined && (await openWeights(weights, reference, reference.model.graph, source));
     if (trained) runPasses(reference.model, [replaceWeights(trained.replaced)]);

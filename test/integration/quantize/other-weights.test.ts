@@ -1,10 +1,13 @@
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { findLinears, type Linear } from '../../../src/analyze/linears.js';
+import { evaluate } from '../../../src/evaluate/evaluate.js';
+import type { EvaluateOptions } from '../../../src/evaluate/options.js';
 import { fingerprint, loadModel } from '../../../src/onnx/load.js';
 import { NORMALIZE } from '../../../src/passes/normalize.js';
 import { runPasses } from '../../../src/passes/pass.js';
 import { type QuantizeOptions, type QuantizeSummary, quantize } from '../../../src/quantize/quantize.js';
+import type { Results } from '../../../src/report/results.js';
 import { type SafeTensor, writeSafetensors } from '../../../src/util/safetensors.js';
 import { PROMPTS } from '../../helpers/cli.js';
 import { MICRO_PIPELINE } from '../../helpers/fixtures.js';
@@ -62,6 +65,38 @@ function quantized(more: Partial<QuantizeOptions>): Promise<QuantizeSummary> {
     ...more,
   });
 }
+
+describe('an evaluation of a model with other weights', () => {
+  const evaluated = (pipeline: string, more: Partial<EvaluateOptions>): Promise<Results> =>
+    evaluate({
+      ...{ reference: MICRO_PIPELINE, quantized: pipeline, prompts: PROMPTS.slice(0, 1), negativePrompt: '', seed: 3 },
+      ...{ seedsPerPrompt: 1, steps: 2, guidance: 1, sigmas: [0.5], inspected: 1, noiseFloor: 'none', device: 'cpu' },
+      ...more,
+    });
+
+  it('holds linears against those weights, and against none where they are not given', async () => {
+    const tuned = await written({ [`${LINEAR}.weight`]: weightOf(LINEAR, (value) => value * 1.5) });
+    const { output } = await quantized({ weights: tuned });
+    const without = (await evaluated(output, {})).metrics.linear_excess;
+    expect(without).toMatchObject({ value: null, n: 0, note: expect.stringContaining('--weights') });
+    const { linears: rows } = await evaluated(output, { weights: tuned });
+    const row = rows.find(({ linear }) => linear === LINEAR);
+    expect(rows).toHaveLength(66);
+    expect(row?.excess).toBeLessThan(4);
+    expect(row?.sqnr).toBeGreaterThan(15);
+  }, 120_000);
+
+  it('refuses a file that is none before any model runs', async () => {
+    const stages: string[] = [];
+    const { output } = await quantized({});
+    const wrong = evaluated(output, {
+      weights: await written({}, { 'wanq.weights.schema': '2' }),
+      onProgress: ({ stage }) => stages.push(stage),
+    });
+    await expect(wrong).rejects.toMatchObject({ code: 'WEIGHTS_INVALID' });
+    expect(stages).toEqual([]);
+  }, 120_000);
+});
 
 describe('quantize with other weights', () => {
   it('makes what it makes of the model where they are its own', async () => {
