@@ -4,7 +4,7 @@ import type { Sheets } from '../report/results.js';
 import type { SharedReference } from './shared-reference.js';
 
 /** How the noise floor is made: what nobody would call a change of the model. */
-export const NOISE_FLOORS = ['fp16-weights', 'optimization-level', 'none'] as const;
+export const NOISE_FLOORS = ['fp16-weights', 'optimization-level', 'threads', 'none'] as const;
 
 export type NoiseFloor = (typeof NOISE_FLOORS)[number];
 

@@ -35,8 +35,8 @@ export function markdownReport(results: Results, verdict: Verdict, advice?: Advi
       ]),
     ),
     '',
-    'Free-running PSNR says how far two chains diverge, not how good either is: read it beside its noise floor, which is what rounding the ' +
-      'reference model to FP16 does to the same seeds.',
+    'Free-running PSNR says how far two chains diverge, not how good either is: read it beside its noise floor, which is what a harmless ' +
+      'change of the reference model does to the same seeds.',
     '',
     '## Models',
     table(

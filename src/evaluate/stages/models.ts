@@ -5,6 +5,8 @@ import { saveModel } from '../../onnx/save.js';
 import { runPasses } from '../../passes/pass.js';
 import { roundWeights } from '../../passes/round-weights.js';
 import { branchesAt } from '../../pipeline/denoise.js';
+import type { SessionOptions } from '../../runtime/protocol.js';
+import type { NoiseFloor } from '../options.js';
 import type { LatentClip, RunContext, StepError } from '../runs.js';
 import type { StoredEmbeddings } from '../stored-embeddings.js';
 import { inSequence, type ModelOutcome, type Workbench } from '../workbench.js';
@@ -101,6 +103,14 @@ export function runQuantized(
   });
 }
 
+/** How sessions of a noise floor are opened. */
+const HARMLESS: Readonly<Record<Exclude<NoiseFloor, 'none'>, Partial<SessionOptions>>> = {
+  'fp16-weights': {},
+  'optimization-level': { optimization: 'disabled' },
+  // Sums are split otherwise among threads, and so are rounded otherwise.
+  threads: { threads: 1 },
+};
+
 /**
  * The reference model under a harmless change, on the inspected takes.
  * @returns distance from the reference's chains after each step, of each take; undefined where no floor was asked for
@@ -121,7 +131,7 @@ export async function runNoiseFloor(
     referenceDevice,
     context,
     (runs) => inSequence(inspected, (take, i) => runs.sample(take, keys.take('floor', i), { against: keys.record(i) })),
-    rounds ? {} : { optimization: 'disabled' },
+    HARMLESS[noiseFloor],
   );
   return result;
 }
