@@ -53,13 +53,15 @@ export async function evaluateInto(
   { placed, judged, advise, calibration, command }: ReportOptions = {},
 ): Promise<Judged & { readonly advice: Advice | undefined }> {
   await mkdir(path.join(folder, 'media'));
-  // What the page needs beside the results is made while the first model loads.
+  // What the page needs beside the results is made while the first model loads; where it cannot be, nothing else is begun in vain.
   const page = import('../report/html/page.js');
+  const failed = new AbortController();
   const histograms = calibration === undefined ? undefined : histogramsOf(calibration, options);
-  histograms?.catch(() => {});
+  histograms?.catch((error) => failed.abort(error));
   const shown = Math.min(options.inspected, options.prompts.length * options.seedsPerPrompt);
   const measured = await evaluate({
     ...options,
+    signal: options.signal ? AbortSignal.any([options.signal, failed.signal]) : failed.signal,
     onVideo: (index, a, b) => writePictures(folder, index, a, b, PAGE_SHEETS_BYTES / shown),
   });
   const ruled = judge(measured.metrics, rules, { prompts: measured.settings.prompts });
