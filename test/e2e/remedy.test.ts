@@ -13,7 +13,19 @@ const read = (...parts: string[]): string => readFileSync(place.path(...parts), 
 const json = <T>(...parts: string[]): T => JSON.parse(read(...parts)) as T;
 
 const evaluate = (output: string, ...more: string[]): string[] => [
-  ...['eval', MICRO_PIPELINE, 'int8', '--prompts', 'prompt.txt', ...sampling, ...measuring, '-o', output, ...more],
+  ...[
+    'eval',
+    MICRO_PIPELINE,
+    'int8',
+    '--prompts',
+    'prompt.txt',
+    ...sampling,
+    ...measuring,
+    '--no-linears',
+    '-o',
+    output,
+    ...more,
+  ],
 ];
 
 /** A rules file that wants so much teacher-forced SQNR. */

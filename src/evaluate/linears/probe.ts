@@ -1,6 +1,7 @@
 import type { Linear } from '../../analyze/linears.js';
 import { Graph, Node } from '../../ir/graph.js';
 import { Tensor } from '../../ir/tensor.js';
+import { type GraphIndex, valuesRead } from '../../ir/traverse.js';
 import { encodeModel, withGraph } from '../../onnx/codec.js';
 import { dataFolder, type LoadedModel } from '../../onnx/load.js';
 import { runPasses } from '../../passes/pass.js';
@@ -18,6 +19,7 @@ const ONCE: SessionOptions = { providers: ['cpu'], optimization: 'basic', prepac
  * Runs one linear of a model by itself.
  *
  * @param loaded whose model has it; weights in a mounted file, which onnxruntime would not look for there, go along in the graph
+ * @param producers of the model's values
  * @param rows `[n, inFeatures]`
  * @returns `[n, outFeatures]`, with the bias that the node itself adds
  */
@@ -25,15 +27,18 @@ export async function runLinear(
   host: RuntimeHost,
   loaded: LoadedModel,
   { node, output, computeType, inFeatures }: Linear,
+  producers: GraphIndex['producers'],
   rows: Float32Array,
 ): Promise<Float32Array> {
   const { graph } = loaded.model;
+  const needed = ancestors(node, producers);
   const type = computeType ?? 'float32';
   const alone = new Graph({
     name: graph.name,
-    nodes: graph.nodes.map((other) =>
-      other === node ? new Node({ ...node, inputs: [INPUT, ...node.inputs.slice(1)] }) : other,
-    ),
+    nodes: graph.nodes.flatMap((other) => {
+      if (other === node) return [new Node({ ...node, inputs: [INPUT, ...node.inputs.slice(1)] })];
+      return needed.has(other) ? [other] : [];
+    }),
     initializers: [...graph.initializers.values()],
     inputs: [{ name: INPUT, dtype: type, dims: [null, inFeatures] }],
     outputs: [{ name: output, dtype: type, dims: null }],
@@ -51,6 +56,19 @@ export async function runLinear(
   } finally {
     await session.release();
   }
+}
+
+/** Nodes that make what a node multiplies its activation with. */
+function ancestors(node: Node, producers: GraphIndex['producers']): Set<Node> {
+  const found = new Set<Node>();
+  const open = node.inputs.slice(1);
+  for (let name = open.pop(); name !== undefined; name = open.pop()) {
+    const maker = producers.get(name);
+    if (!maker || found.has(maker)) continue;
+    found.add(maker);
+    open.push(...valuesRead(maker));
+  }
+  return found;
 }
 
 async function embedded(tensor: Tensor, loaded: LoadedModel): Promise<Tensor> {

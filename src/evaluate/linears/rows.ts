@@ -38,8 +38,9 @@ export interface LinearsContext {
  */
 export async function linearRows(pairs: readonly LinearPair[], context: LinearsContext): Promise<LinearRow[]> {
   const index = indexGraph(context.quantized.model.graph);
+  const { producers } = indexGraph(context.reference.model.graph);
   const rows: LinearRow[] = [];
-  for await (const row of ahead(pairs, (pair) => linearRow(pair, index, context))) {
+  for await (const row of ahead(pairs, (pair) => linearRow(pair, index, producers, context))) {
     rows.push(row);
     context.onLinear();
   }
@@ -49,12 +50,13 @@ export async function linearRows(pairs: readonly LinearPair[], context: LinearsC
 async function linearRow(
   { key, linear, input, output, quantizer, factors: known }: LinearPair,
   index: GraphIndex,
+  producers: GraphIndex['producers'],
   { host, reference, quantized, rowsOfReference, rowsOfQuantized, plan, sensitivities, comparable }: LinearsContext,
 ): Promise<LinearRow> {
   const seen = await rowsOfQuantized(input);
   const fitted = channelFactors(await rowsOfReference(linear.activation), seen, linear.inFeatures);
   const factors = sized(known.input, linear.inFeatures) ?? fitted.factors;
-  const expected = await runLinear(host, reference, linear, scaleChannels(seen, factors));
+  const expected = await runLinear(host, reference, linear, producers, scaleChannels(seen, factors));
   const made = sqnr(difference(expected, undivided(linear, expected, await rowsOfQuantized(output), known.output)));
   const weights = await WeightSample.read([linear], reference);
   const gain = { gain: weights.gain, weightNoise: weights.weightNoise(factors) };
