@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
 import { MAX_JSON_BYTES } from '../limits.js';
 import { mean } from '../numerics/stats.js';
 import { figure } from '../util/figure.js';
 import { readText, writeAtomic } from '../util/files.js';
+import { sha256 } from '../util/hash.js';
 import { readJson } from '../util/json.js';
 import type { JudgedMetric, JudgedResults } from './subject.js';
 import { defaultTolerance, type Tolerance } from './tolerances.js';
@@ -88,7 +88,7 @@ export async function readBaseline(file: string): Promise<BaselineFile> {
     });
   }
   const baseline = await readJson(file, baselineSchema as z.ZodType<Baseline>, 'BASELINE_INVALID');
-  return { file, digest: createHash('sha256').update(text).digest('hex'), baseline };
+  return { file, digest: sha256(text), baseline };
 }
 
 /** What a metric may lose, and what it is that says so; undefined where it is not compared. */

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { readdir, realpath, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -12,7 +11,7 @@ import { COMPONENTS, PipelineFolder } from '../../pipeline/layout.js';
 import { readPrompts } from '../../pipeline/prompts.js';
 import { evaluateInto } from '../../remedy/evaluation.js';
 import { assertWritable, exists, writeFolderAtomic } from '../../util/files.js';
-import { contentHash } from '../../util/hash.js';
+import { contentHash, sha256 } from '../../util/hash.js';
 import { readJson } from '../../util/json.js';
 import { VERSION } from '../../version.js';
 import { argumentsOf } from '../arguments.js';
@@ -161,7 +160,7 @@ async function settingsOf(
     ...rest,
     wanq: VERSION,
     reference: await fingerprints(await PipelineFolder.open(reference)),
-    prompts: createHash('sha256').update(prompts.join('\n')).digest('hex'),
+    prompts: sha256(prompts.join('\n')),
     clips: await hashOf(clips),
     features: await hashOf(features),
     perceptual: await hashOf(perceptual),

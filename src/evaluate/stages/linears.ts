@@ -1,3 +1,4 @@
+import { concatenated } from '../../numerics/concatenated.js';
 import { fingerprint, type LoadedModel, loadModel } from '../../onnx/load.js';
 import { NORMALIZE } from '../../passes/normalize.js';
 import { runPasses } from '../../passes/pass.js';
@@ -150,13 +151,7 @@ async function tap(
   });
   const place = new Map(distinct.map(({ value }, i) => [value, `${name}-value${i}`]));
   for (const [value, rows] of parts) {
-    const joined = new Float32Array(rows.reduce((sum, part) => sum + part.length, 0));
-    let at = 0;
-    for (const part of rows) {
-      joined.set(part, at);
-      at += part.length;
-    }
-    await bench.scratch.put(place.get(value) as string, joined);
+    await bench.scratch.put(place.get(value) as string, concatenated(rows));
   }
   return (value) => bench.scratch.get(place.get(value) as string);
 }

@@ -1,5 +1,6 @@
 import { FOLDS } from '../../calibrate/held.js';
 import { type ActivationStatistics, ChannelExtremes } from '../../calibrate/statistics.js';
+import { concatenated } from '../../numerics/concatenated.js';
 import { Histogram, type HistogramData } from '../../numerics/histogram.js';
 import { activationScale } from '../../numerics/int8.js';
 import { outputEnergy, outputError } from '../../numerics/output-error.js';
@@ -271,14 +272,4 @@ function divided(values: Float32Array, factors: Float32Array | undefined): Float
     for (let k = 0; k < channels; k++) result[start + k] = (values[start + k] as number) * (inverse[k] as number);
   }
   return result;
-}
-
-function concatenated(parts: readonly Float32Array[]): Float32Array {
-  const whole = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
