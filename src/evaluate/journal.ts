@@ -158,14 +158,21 @@ function sumOf(bytes: Uint8Array): string {
 }
 
 /** JSON has neither infinities nor NaN nor a negative zero. */
+const NUMBERS: ReadonlyMap<string, number> = new Map([
+  ['NaN', Number.NaN],
+  ['Infinity', Number.POSITIVE_INFINITY],
+  ['-Infinity', Number.NEGATIVE_INFINITY],
+  ['-0', -0],
+]);
+
 function encodeNumber(_: string, value: unknown): unknown {
-  const isPlain = typeof value !== 'number' || (Number.isFinite(value) && !Object.is(value, -0));
-  return isPlain ? value : { number: Object.is(value, -0) ? '-0' : String(value) };
+  if (typeof value !== 'number' || (Number.isFinite(value) && !Object.is(value, -0))) return value;
+  return { $number: value === 0 ? '-0' : String(value) };
 }
 
 function decodeNumber(_: string, value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || Object.keys(value).length !== 1) return value;
-  return 'number' in value && typeof value.number === 'string' ? Number(value.number) : value;
+  if (typeof value !== 'object' || value === null || !('$number' in value)) return value;
+  return NUMBERS.get(String(value.$number)) ?? value;
 }
 
 /**
