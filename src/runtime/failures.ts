@@ -20,9 +20,16 @@ export function plainText(text: string, maxLength: number): string {
   return printable(stripVTControlCharacters(text), maxLength);
 }
 
+/** Where in onnxruntime's sources an error arose: a file, a line and a signature, which would leave no room for the reason. */
+const SOURCE_PLACE = /\/\S+\.(?:cc|cpp|cu|h):\d+ [^)]*\)(?:::<lambda\([^)]*\)>)?(?: const)?(?: \[with [^\]]*\])? /g;
+
+/** An error can quote a whole model. */
+const MAX_MESSAGE = 4096;
+
 /** What an error that onnxruntime gave means. */
-export function runtimeError(message: string): WanqError {
-  const text = plainText(message, 240);
+export function runtimeError(said: string): WanqError {
+  const message = said.slice(0, MAX_MESSAGE);
+  const text = plainText(message.replace(SOURCE_PLACE, ''), 240);
   // Before the providers: one that cannot be made for want of memory names itself too.
   if (saysNoMemory(message)) {
     return new WanqError('NO_MEMORY', `onnxruntime has too little memory: ${text}`, {
