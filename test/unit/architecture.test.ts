@@ -50,6 +50,11 @@ describe('the import rule', () => {
     ['src/report/new.ts', "import '../remedy/rung.js';"],
     ['src/remedy/new.ts', "import '../cli/main.js';"],
     ['src/passes/new.ts', "import 'protobufjs';"],
+    ['src/doctor/new.ts', "import '../cli/main.js';"],
+    ['src/doctor/new.ts', "import '../evaluate/evaluate.js';"],
+    ['src/doctor/new.ts', "import 'onnxruntime-node';"],
+    ['src/runtime/new.ts', "import '../doctor/doctor.js';"],
+    ['src/remedy/new.ts', "import '../doctor/doctor.js';"],
   ])('refuses, in %s, %s', (file, code) => {
     expect(lint(file, code)).toContain('lint/style/noRestrictedImports');
   });
