@@ -44,7 +44,11 @@ async function lookAtProvider(place: Place, provider: string): Promise<Omit<Find
     };
   } catch (error) {
     if (place.signal.aborted || !(error instanceof WanqError)) throw error;
-    const reason = error.message.replace(/^no execution provider took the model: /, '').replace(`${provider}: `, '');
+    const reason = error.message
+      .replace(/^no execution provider took the model: /, '')
+      .replace(`${provider}: `, '')
+      // Before the reason stands the condition in the sources.
+      .replace(/^.* was false\. (?=\S)/, '');
     return {
       status: 'note',
       seen: `${provider}: ${reason}`,
