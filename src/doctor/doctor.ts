@@ -40,11 +40,8 @@ export interface Diagnosis {
  * @throws WanqError INTERRUPTED
  */
 export async function examine(place: Place, checks: readonly Check[] = CHECKS): Promise<Diagnosis> {
-  const findings: Finding[] = [];
-  for (const check of checks) {
-    place.signal.throwIfAborted();
-    findings.push(...(await lookSafely(check, place)));
-  }
+  const findings = (await Promise.all(checks.map((check) => lookSafely(check, place)))).flat();
+  place.signal.throwIfAborted();
   return { ok: findings.every(({ status }) => status !== 'problem'), findings };
 }
 

@@ -11,6 +11,9 @@ export interface Finding {
   readonly mend?: string;
 }
 
+/** A finding as a check makes it: of the check itself, unless it names another thing. */
+export type Seen = Omit<Finding, 'check'> & Partial<Pick<Finding, 'check'>>;
+
 /** Where a check looks. */
 export interface Place {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -22,5 +25,5 @@ export interface Place {
 /** Looks at one thing. What it throws becomes a problem, too. */
 export interface Check {
   readonly name: string;
-  look(place: Place): Promise<readonly Omit<Finding, 'check'>[]>;
+  look(place: Place): Promise<readonly Seen[]>;
 }

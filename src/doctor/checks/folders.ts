@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fromSystemError, WanqError } from '../../errors.js';
 import { assertWritable } from '../../util/files.js';
-import type { Check, Finding } from '../finding.js';
+import type { Check, Seen } from '../finding.js';
 
 const LITTLE = 1e9;
 
-async function lookAt(what: string, folder: string, needed: boolean): Promise<Omit<Finding, 'check'>> {
+async function lookAt(what: string, folder: string, needed: boolean): Promise<Seen> {
   const where = `${what} ${folder}`;
   try {
     await assertWritable(path.join(folder, 'wanq-doctor'));

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import type { Check, Finding } from '../finding.js';
+import type { Check, Seen } from '../finding.js';
 
 /** @param cpuinfo text of /proc/cpuinfo */
-export function judgeKernels(arch: string, cpuinfo: string): Omit<Finding, 'check'> {
+export function judgeKernels(arch: string, cpuinfo: string): Seen {
   const flags = new Set(
     cpuinfo
       .match(/^(?:flags|Features)\s*:(.*)$/m)?.[1]

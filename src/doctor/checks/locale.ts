@@ -1,10 +1,7 @@
-import type { Check, Finding } from '../finding.js';
+import type { Check, Seen } from '../finding.js';
 
 /** Names of files are UTF-8 to Node whatever the locale is; only a terminal may show them otherwise. */
-export function judgeLocale(
-  platform: string,
-  env: Readonly<Record<string, string | undefined>>,
-): Omit<Finding, 'check'> {
+export function judgeLocale(platform: string, env: Readonly<Record<string, string | undefined>>): Seen {
   const charset = env.LC_ALL || env.LC_CTYPE || env.LANG;
   if (platform === 'win32') return { status: 'ok', seen: 'Windows: names are UTF-16' };
   if (!charset) return { status: 'ok', seen: 'not set; names of files are taken as UTF-8' };

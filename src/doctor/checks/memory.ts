@@ -1,5 +1,5 @@
 import { freemem, totalmem } from 'node:os';
-import type { Check, Finding } from '../finding.js';
+import type { Check, Seen } from '../finding.js';
 
 /** Below it not even the streaming rewrite of a 5B fits (docs/performance.md: 0.5 GB). */
 const LEAST = 0.75e9;
@@ -8,7 +8,7 @@ const LEAST = 0.75e9;
 const AMPLE = 8e9;
 
 /** @param limit of the control group, bytes; 0 where there is none */
-export function judgeMemory(total: number, free: number, limit: number): Omit<Finding, 'check'> {
+export function judgeMemory(total: number, free: number, limit: number): Seen {
   const limited = limit > 0 && limit < total;
   const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
   const seen = [

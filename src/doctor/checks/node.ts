@@ -1,8 +1,8 @@
-import type { Check, Finding } from '../finding.js';
+import type { Check, Seen } from '../finding.js';
 import { manifest } from '../package.js';
 
 /** @param wanted of package.json, `>=20.12` */
-export function judgeNode(version: string, wanted: string): Omit<Finding, 'check'> {
+export function judgeNode(version: string, wanted: string): Seen {
   const least = wanted.match(/^>=(\d+(?:\.\d+)*)$/)?.[1];
   if (least === undefined) return { status: 'note', seen: `Node ${version}; wanq asks for ${wanted}` };
   const numbers = (text: string): number[] => text.split('-')[0]?.split('.').map(Number) ?? [];

@@ -1,6 +1,6 @@
 import { WanqError } from '../../errors.js';
 import { RuntimeHost } from '../../runtime/host.js';
-import type { Check, Finding, Place } from '../finding.js';
+import type { Check, Place, Seen } from '../finding.js';
 import { runTinyModel } from '../tiny-model.js';
 
 const TIME_LIMIT_MS = 30_000;
@@ -24,7 +24,7 @@ async function apart<T>({ signal }: Place, work: (host: RuntimeHost) => Promise<
   }
 }
 
-function problem(error: unknown): Omit<Finding, 'check'> {
+function problem(error: unknown): Seen {
   const { message, hint } = error as WanqError;
   // The doctor is who runs it.
   const mend = hint?.replace(/;? ?(run )?`wanq doctor`.*$/, '');
@@ -32,14 +32,15 @@ function problem(error: unknown): Omit<Finding, 'check'> {
 }
 
 /** A provider that wanq can do without. */
-async function lookAtProvider(place: Place, provider: string): Promise<Omit<Finding, 'check'>> {
+async function lookAtProvider(place: Place, provider: string): Promise<Seen> {
   const mend = MEND[provider];
   try {
     const { wrong } = await apart(place, (host) => runTinyModel(host, provider));
-    if (wrong === undefined) return { status: 'ok', seen: `${provider}: runs a model` };
+    if (wrong === undefined) return { check: provider, status: 'ok', seen: 'runs a model' };
     return {
       status: 'note',
-      seen: `${provider}: computes wrongly (${wrong})`,
+      check: provider,
+      seen: `computes wrongly (${wrong})`,
       mend: 'update its driver, or do not use it',
     };
   } catch (error) {
@@ -51,8 +52,9 @@ async function lookAtProvider(place: Place, provider: string): Promise<Omit<Find
       .replace(/^.* was false\. (?=\S)/, '');
     return {
       status: 'note',
-      seen: `${provider}: ${reason}`,
-      ...(mend === undefined ? {} : { mend: `for it, ${mend}` }),
+      check: provider,
+      seen: reason,
+      ...(mend === undefined ? {} : { mend }),
     };
   }
 }
@@ -77,7 +79,7 @@ export const onnxruntimeCheck: Check = {
         ];
       }
       const others = status.backends.filter((name) => name !== 'cpu');
-      const findings: Omit<Finding, 'check'>[] = [{ status: 'ok', seen: `${seen}runs a model` }];
+      const findings: Seen[] = [{ status: 'ok', seen: `${seen}runs a model` }];
       for (const provider of others) findings.push(await lookAtProvider(place, provider));
       return findings;
     } catch (error) {

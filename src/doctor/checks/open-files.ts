@@ -1,11 +1,11 @@
 import { processReport } from '../../runtime/libc.js';
-import type { Check, Finding } from '../finding.js';
+import type { Check, Seen } from '../finding.js';
 
 /** A pipeline in shards, its checkpoints and the runtime's processes stay well below. */
 const FEW = 256;
 
 /** @param limit soft limit; undefined where it is not known */
-export function judgeOpenFiles(limit: string | number | undefined): Omit<Finding, 'check'> {
+export function judgeOpenFiles(limit: string | number | undefined): Seen {
   if (limit === undefined) return { status: 'ok', seen: 'the limit is not known here' };
   if (typeof limit === 'number' && limit < FEW) {
     return { status: 'note', seen: `at most ${limit}`, mend: 'raise the limit: ulimit -n 1024' };

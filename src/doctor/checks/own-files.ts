@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Check, Finding } from '../finding.js';
+import type { Check, Seen } from '../finding.js';
 import { manifest, PACKAGE_ROOT } from '../package.js';
 
 /** Files that nothing imports: they are started, or read. */
@@ -49,7 +49,7 @@ export function missingPackages(root: string, names: readonly string[]): string[
 
 const NAMED = 4;
 
-function finding(what: string, missing: readonly string[], count: string): Omit<Finding, 'check'> {
+function finding(what: string, missing: readonly string[], count: string): Seen {
   if (missing.length === 0) return { status: 'ok', seen: count };
   const more = missing.length > NAMED ? ` and ${missing.length - NAMED} more` : '';
   return {

@@ -1,6 +1,6 @@
 import { release } from 'node:os';
 import { libc } from '../../runtime/libc.js';
-import type { Check, Finding } from '../finding.js';
+import type { Check, Seen } from '../finding.js';
 
 /** What onnxruntime-node has libraries for. */
 const SUPPORTED: ReadonlySet<string> = new Set([
@@ -12,7 +12,7 @@ const SUPPORTED: ReadonlySet<string> = new Set([
 ]);
 
 /** @param library the C library of a Linux */
-export function judgePlatform(platform: string, arch: string, library: string | undefined): Omit<Finding, 'check'> {
+export function judgePlatform(platform: string, arch: string, library: string | undefined): Seen {
   const seen = [`${platform} ${arch}`, library].filter(Boolean).join(', ');
   if (!SUPPORTED.has(`${platform} ${arch}`)) {
     const mend = `use one of ${[...SUPPORTED].join(', ')}: onnxruntime-node has no libraries for others`;
