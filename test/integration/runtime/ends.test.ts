@@ -132,6 +132,7 @@ describe.skipIf(process.platform === 'win32')('a process in the middle of a nati
     });
     const pid = Number(await until(() => said.includes('\n') && said));
     expect(alive([pid])).toEqual([pid]);
+    onTestFinished(() => alive([pid]).forEach((left) => process.kill(left, 'SIGKILL')));
     parent.kill('SIGKILL');
     await until(() => alive([pid]).length === 0, 5000);
   });
