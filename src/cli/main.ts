@@ -18,7 +18,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   };
   io.stdout.on('error', onOutputError);
   // Where it cannot be said, nothing can be said about that: the exit code stays.
-  io.stderr.on('error', () => {});
+  if (!io.stderr.listeners('error').includes(ignore)) io.stderr.on('error', ignore);
   try {
     await makeProgram(io, interrupts.signal, outcome).parseAsync(argv, { from: 'user' });
     if (unwritten) throw fromSystemError(unwritten, 'standard output');
@@ -30,6 +30,8 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     interrupts.release();
   }
 }
+
+function ignore(): void {}
 
 function report(thrown: unknown, io: Io): number {
   if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
