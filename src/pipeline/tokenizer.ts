@@ -76,7 +76,7 @@ export class PromptTokenizer {
     const limit: Limit = { file, ms: limitMs };
     const tokenizer = timed(limit, () => new Tokenizer(json, config));
     return new PromptTokenizer(
-      file,
+      limit,
       tokenizer,
       length,
       idOf(config.pad_token, '<pad>') ?? 0,
