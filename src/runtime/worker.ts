@@ -149,6 +149,7 @@ process.on('message', ({ id, request }: { id: number; request: Request }) => {
     }
   });
 });
-// Ctrl-C reaches the whole process group; the parent decides what becomes of this process.
+// Ctrl-C, and a terminal that closes, reach the whole process group; the parent decides what becomes of this process.
 process.on('SIGINT', () => {});
+process.on('SIGHUP', () => {});
 process.on('disconnect', () => process.exit(0));
