@@ -100,6 +100,9 @@ function sayNotices(context: Context, { leftovers, knownModel, rows, overflow }:
   }
   const unknown = rows.filter(({ role, decision }) => knownModel && role === UNKNOWN_ROLE && !isInt8(decision)).length;
   if (unknown > 0) context.say(`warning: ${unknown} linears have no known role and stay as they are`);
+  for (const { role, warnings } of rows) {
+    for (const warning of warnings) context.say(`warning: ${role}: ${warning}`);
+  }
   for (const { role, value, magnitude } of overflow) {
     context.say(
       `${role} stays FP32: ${printable(value)} reached ${magnitude.toPrecision(3)}, too near the end of FP16`,
@@ -113,7 +116,8 @@ function sayNotices(context: Context, { leftovers, knownModel, rows, overflow }:
 /** Linears that the scheme names and that cannot be quantized all the same. */
 function unexpectedlyKept({ rows }: QuantPlan): PlanRow[] {
   return rows.filter(
-    ({ decision, reason }) => !isInt8(decision) && (reason === NOT_FINITE || reason.startsWith(NOT_QUANTIZABLE)),
+    ({ decision, reason }) =>
+      !isInt8(decision) && (reason.startsWith(NOT_FINITE) || reason.startsWith(NOT_QUANTIZABLE)),
   );
 }
 
