@@ -74,6 +74,7 @@ export const run: Action = async (context, { positional, flags, given }) => {
   if (inputs === 'synthetic') {
     context.say('warning: the calibration is over random embeddings: the ranges are not those of real prompts');
   }
+  sayOddWeights(context, [verified, ...summary.components.map((component) => component.verified)]);
   context.say(`checked: the written model ${verifiedText(verified)}`);
   for (const { component, verified: done } of summary.components) {
     context.say(`checked: the written ${component} ${verifiedText(done)}`);
@@ -89,6 +90,16 @@ function componentLine({ component, did, bytesBefore, bytesAfter }: ComponentPla
 function verifiedText({ ran, sqnr }: Verified): string {
   const against = sqnr === null ? '' : `, ${sqnr.toFixed(1)} dB SQNR against the original on a random input`;
   return `loads${ran ? ` and runs${against}` : ''}`;
+}
+
+function sayOddWeights(context: Context, all: readonly Verified[]): void {
+  for (const { tensor, channels, zero, single } of all.flatMap(({ odd }) => odd)) {
+    const parts = [
+      ...(zero > 0 ? [`${zero} of ${channels} channels are 0`] : []),
+      ...(single > 0 ? [`in ${single} of ${channels} channels one weight leaves all others 0`] : []),
+    ];
+    context.say(`warning: weight ${printable(tensor)}: ${parts.join(', ')}`);
+  }
 }
 
 /** What the plan leaves out without having been told to. */

@@ -193,7 +193,8 @@ describe('scales of float16', () => {
         const [low, high] = [Math.min(...ends), Math.max(...ends)] as [number, number];
         const wide = activationScale(dtype, low, high);
         const { scale, zeroPoint } = activationScale(dtype, low, high, 'float16');
-        fc.pre(wide.scale <= HALF_MAX);
+        // Past FP16's end, what codes stand for is what counts.
+        fc.pre(255 * wide.scale <= HALF_MAX / 2);
         expect(isHalf(scale)).toBe(true);
         expect(scale).toBeGreaterThanOrEqual(wide.scale);
         expect(fromHalf(toHalf(scale) - 1)).toBeLessThan(wide.scale);
