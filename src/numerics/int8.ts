@@ -53,11 +53,15 @@ export function raiseMaxima(
 }
 
 /**
+ * A channel of zeros has the smallest normal number: onnxruntime's kernel for a dequantized weight adds and takes away 128 scales for each input,
+ * and what rounding leaves of that is in the output.
+ *
  * @param type `float16`: rounded up to a value of that type
  * @returns max|w| / 127 of each channel, as {@link quantizeWeight} defines it
  */
 export function weightScales(maxima: Float32Array, type: 'float32' | 'float16' | undefined = 'float32'): Float32Array {
   return maxima.map((magnitude) => {
+    if (magnitude === 0) return ZERO_SCALE[type];
     const scale = positiveScale(magnitude / 127);
     return type === 'float16' ? ceilToHalf(scale) : scale;
   });
@@ -184,7 +188,9 @@ export function fitsHalf(scale: number, most = 127): boolean {
 /** Smallest normal float32: a scale below it would be flushed to zero by some kernels. */
 const MIN_SCALE = 2 ** -126;
 
-/** Zeros quantize to zeros under any scale; 1 keeps theirs valid. */
+const ZERO_SCALE = { float32: MIN_SCALE, float16: 2 ** -14 } as const;
+
+/** Zeros quantize to zeros under any scale; 1 leaves room for what an activation becomes that was 0 so far. */
 function positiveScale(scale: number): number {
   return scale === 0 ? 1 : Math.max(Math.fround(scale), MIN_SCALE);
 }

@@ -344,7 +344,7 @@ export async function oddWeights(weights: readonly StoredWeight[], read: Read): 
 
 function isOdd(scales: Float32Array): boolean {
   const median = scales.toSorted()[scales.length >> 1] as number;
-  return scales.some((scale) => scale === 1 || scale <= 2 ** -24 || scale > ODD_RATIO * median);
+  return scales.some((scale) => scale <= 2 ** -14 || scale > ODD_RATIO * median);
 }
 
 function countCodes({ name: tensor, dims }: Tensor, axis: number, codes: Uint8Array): WeightNote {
