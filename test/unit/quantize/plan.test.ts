@@ -160,6 +160,10 @@ describe('makePlan', () => {
     });
   });
 
+  it('refuses a calibration of other channels', () => {
+    expectRefusal(() => plan({}, calibration({}, 4)), 'CALIBRATION_MISMATCH');
+  });
+
   it('keeps a linear whose input was sampled as NaN, whatever its range', () => {
     const seen = calibration();
     const of = seen.activations.find(({ value }) => value === 'f') as ActivationStatistics;
