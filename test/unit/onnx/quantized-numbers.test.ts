@@ -67,6 +67,11 @@ describe('quantizedNumbers lets pass', () => {
     ['a scale that is computed', integer('x', 'ws'), parameters()],
     ['a product of scales', [node('Mul', ['xs', 'ws'], 'both'), ...integer('both')], parameters()],
     [
+      'what is multiplied behind two computed scales',
+      integer('x', 'x', 'c'),
+      [...parameters(), Tensor.float32('c', [], [-1])],
+    ],
+    [
       'what is multiplied behind the scales',
       [...integer('ws'), node('Mul', ['y', 'c'], 'z')],
       [...parameters(), Tensor.float32('c', [], [-1])],
