@@ -85,7 +85,7 @@ describe('checkSaved lets pass', () => {
   it('a quantized model, with its weights in a data file', async () => {
     const made = quantizedModel();
     const { file } = await saved(made);
-    await expect(checkSaved(file)).resolves.toBeUndefined();
+    await expect(checkSaved(file)).resolves.toEqual([]);
   });
 
   it('a model without weights', async () => {
@@ -102,7 +102,7 @@ describe('checkSaved lets pass', () => {
   });
 
   it.each([
-    ['the smallest scale', [2 ** -149]],
+    ['the smallest normal scale', [2 ** -126]],
     ['the largest scale', [3.4028234663852886e38]],
     ['a scale for each channel', [1, 2, 0.5]],
   ])('%s', async (_, scales) => {
@@ -127,6 +127,37 @@ describe('checkSaved lets pass', () => {
       outputs: ['y'],
     });
     await checkSaved(await written(made));
+  });
+});
+
+describe('constants of a model that was made of another', () => {
+  const biased = (name: string, value: number, count = 4): Model =>
+    model({
+      nodes: [node('Add', ['x', name], 'y')],
+      initializers: [Tensor.float32(name, [count], new Float32Array(count).fill(1).with(2, value))],
+      inputs: ['x'],
+      outputs: ['y'],
+    });
+
+  it.each([Number.NaN, Number.NEGATIVE_INFINITY])(
+    'may hold %d where the source has them, and else not',
+    async (broken) => {
+      const file = await written(biased('b', broken));
+      await checkSaved(file, biased('b', broken));
+      await checkSaved(file);
+      for (const source of [biased('other', broken), biased('b', broken, 5)]) {
+        await expect(checkSaved(file, source)).rejects.toMatchObject({
+          code: 'MODEL_INVALID',
+          message: expect.stringMatching(/"b" holds NaN or infinity$/),
+        });
+      }
+      await checkSaved(await written(biased('b', 0)), biased('other', 0));
+    },
+  );
+
+  it('are looked at in the data file too', async () => {
+    const { file } = await saved(biased('b', Number.NaN, 3_000_000));
+    await expectRejection(checkSaved(file, biased('other', 0)), 'MODEL_INVALID');
   });
 });
 
