@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Writable } from 'node:stream';
@@ -360,7 +361,7 @@ export const FILE_KINDS: readonly FileKind[] = [
       await cp(path.join(MICRO, 'fvd', 'model.onnx'), path.join(folder, 'model.onnx'));
     },
     read: async (folder) => {
-      const { reference } = await readFeatures(folder, { frames: 17, height: 32, width: 32 });
+      const { reference } = await readFeatures(folder, { frames: 17, height: 128, width: 128 });
       if (!(reference.count >= 0)) throw new Broken(`features of ${reference.count} videos`);
     },
   },
@@ -464,7 +465,7 @@ export class FileTarget {
 
   async run(bytes: Uint8Array, random: Random): Promise<void> {
     const file = path.join(this.#folder, this.kind.place);
-    await writeFile(file, bytes);
+    writeFileSync(file, bytes);
     await this.kind.read(this.#folder, file, this.#context, random);
   }
 }

@@ -1,4 +1,5 @@
-import { cp, readdir, readFile } from 'node:fs/promises';
+import { readdirSync } from 'node:fs';
+import { cp, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { mutateBytes } from './bytes.js';
 import { INDEX, type ModelItem } from './corpus.js';
@@ -80,7 +81,7 @@ export class Fuzzer {
   /** @returns what came of an input; a finding too where it reached outside, or left a file open or a promise unheard */
   async look(input: Input): Promise<Outcome> {
     this.#stray = undefined;
-    const open = await openFiles();
+    const open = openFiles();
     const { result: outcome, outside } = await this.#guard.watch(this.#folder, async (): Promise<Outcome> => {
       const seen = await outcomeOf(() => input.run());
       // Rejections that nobody hears are told after the turn that they come in.
@@ -90,7 +91,7 @@ export class Fuzzer {
     if (outcome.kind === 'finding') return outcome;
     if (outside.length > 0) return { kind: 'finding', what: `outside of its folder: ${outside.join(', ')}` };
     if (this.#stray !== undefined) return { kind: 'finding', what: `nobody heard: ${String(this.#stray)}` };
-    const left = (await openFiles()) - open;
+    const left = openFiles() - open;
     return left > 0 ? { kind: 'finding', what: `left ${left} files open` } : outcome;
   }
 }
@@ -100,6 +101,6 @@ function weighted<T>(items: readonly T[], weight: (item: T) => number, random: R
 }
 
 /** Open files of this process, where the system tells. */
-async function openFiles(): Promise<number> {
-  return process.platform === 'linux' ? (await readdir('/proc/self/fd')).length : 0;
+function openFiles(): number {
+  return process.platform === 'linux' ? readdirSync('/proc/self/fd').length : 0;
 }

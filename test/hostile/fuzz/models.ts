@@ -1,4 +1,5 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { writeFileSync } from 'node:fs';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { linearRows, summarize } from '../../../src/analyze/inspect.js';
 import { findProducts } from '../../../src/analyze/leftovers.js';
@@ -96,7 +97,7 @@ export class ModelTarget {
   /** Loads, plans and rewrites the model as one of wanq's commands would. */
   async run(bytes: Uint8Array, random: Random): Promise<void> {
     const file = path.join(this.#folder, componentOf(this.item.kind), 'model.onnx');
-    await writeFile(file, bytes);
+    writeFileSync(file, bytes);
     switch (this.item.kind) {
       case 'transformer':
         return this.#transformer(file, random);
@@ -109,14 +110,9 @@ export class ModelTarget {
         await planComponents(this.#folder, { vae: 'fp16', target: random.pick(TARGETS) });
         return;
       case 'features':
-        await readFeatures(path.dirname(file), { frames: 5, height: 32, width: 32 });
-        await readPerceptual(file, { height: 32, width: 32 });
+        if (random.chance(0.8)) await readFeatures(path.dirname(file), { frames: 17, height: 128, width: 128 });
+        else await readPerceptual(file, { height: 128, width: 128 });
     }
-  }
-
-  /** The original, beside the others. */
-  async restore(): Promise<void> {
-    await writeFile(path.join(this.#folder, componentOf(this.item.kind), 'model.onnx'), this.#bytes);
   }
 
   async #transformer(file: string, random: Random): Promise<void> {

@@ -1,6 +1,6 @@
 /** A process of the fuzzer: it looks at ranges of inputs that its parent names. {@link Pool} starts it and watches it. */
 import { openSync, writeSync } from 'node:fs';
-import { Fuzzer, type Kind } from './fuzzer.js';
+import type { Fuzzer, Kind } from './fuzzer.js';
 import { outcomeOf } from './outcome.js';
 import { isPlanted, planted } from './planted.js';
 import { addOutcome, type Batch, emptyTally, type FromWorker, type ToWorker } from './protocol.js';
@@ -28,6 +28,8 @@ let control = 0;
 
 async function open(): Promise<Fuzzer> {
   begin(-1);
+  // Not before it is needed: it loads all of wanq.
+  const { Fuzzer } = await import('./fuzzer.js');
   const opened = await Fuzzer.open(corpus, folder);
   for (const original of opened.originals()) {
     const outcome = await opened.look(original);
