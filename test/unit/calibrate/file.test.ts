@@ -187,9 +187,7 @@ describe('readCalibration refuses', () => {
     ],
     [
       'more channels than are allowed of an activation without statistics',
-      inHeader(({ activations }) =>
-        Object.assign(activations[1], { channels: 2 ** 23, slices: [], folds: [], held: [] }),
-      ),
+      inHeader(({ activations: [x] }) => Object.assign(x, { channels: 2 ** 23, slices: [], folds: [], held: [] })),
     ],
     ['a missing minimum', (tensors) => tensors.delete('min/0/cond/0')],
     ['a missing maximum', (tensors) => tensors.delete('max/1/cond/2')],
