@@ -14,7 +14,7 @@ import { ROOT } from '../../helpers/fixtures.js';
 import { makeCorpus } from './corpus.js';
 import { Fuzzer, type Input, KINDS, type Kind } from './fuzzer.js';
 import { batches, emptyReport, type KindReport, LIMITS, Pool } from './pool.js';
-import { addTally, type Finding } from './protocol.js';
+import { addTally, type Finding, type Tally } from './protocol.js';
 
 /** Files in memory, where the system has them: each input is written to one. */
 const MEMORY = '/dev/shm';
@@ -68,6 +68,10 @@ async function fuzz(corpus: string): Promise<void> {
   const seconds = (performance.now() - start) / 1000;
   await saver.close();
   console.log(tableOf(reports, seed));
+  for (const [kind, { tally }] of reports) {
+    const codes = codesOf(tally).map(([code, count]) => `${code} ${count}`);
+    console.log(`${kind} rejected by code: ${codes.join(', ')}`);
+  }
   console.log(`${seconds.toFixed(0)} s with ${values.workers} processes`);
   const found = [...reports.values()].reduce((sum, { tally }) => sum + tally.findings.length, 0);
   if (values.json !== undefined) {
@@ -97,17 +101,21 @@ function speedOf({ tally, busyMs }: KindReport): number {
   return busyMs === 0 ? 0 : (1000 * tally.inputs) / busyMs;
 }
 
+/** The most frequent first. */
+function codesOf({ rejected }: Tally): [string, number][] {
+  return Object.entries(rejected).sort(([, a], [, b]) => b - a);
+}
+
 function tableOf(reports: ReadonlyMap<Kind, KindReport>, seed: number): string {
   const rows = [...reports].map(([kind, report]) => {
     const { tally, crashes, hangs, overMemory, peakBytes, controlBytes } = report;
-    const codes = Object.entries(tally.rejected).sort(([, a], [, b]) => b - a);
+    const codes = codesOf(tally);
     const rejected = codes.reduce((sum, [, count]) => sum + count, 0);
     return [
       kind,
       String(tally.inputs),
       String(tally.accepted),
       String(rejected),
-      codes.map(([code, count]) => `${code} ${count}`).join('\n'),
       String(tally.findings.length - crashes - hangs - overMemory),
       String(crashes),
       String(hangs),
@@ -123,7 +131,6 @@ function tableOf(reports: ReadonlyMap<Kind, KindReport>, seed: number): string {
     'inputs',
     'accepted',
     'rejected',
-    'by code',
     'defects',
     'crashes',
     'hangs',

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { linearRows, summarize } from '../../../src/analyze/inspect.js';
@@ -9,7 +9,6 @@ import { pipelineMemory } from '../../../src/cli/actions/inspect-memory.js';
 import { printable } from '../../../src/errors.js';
 import { readFeatures } from '../../../src/evaluate/features.js';
 import { pairLinears } from '../../../src/evaluate/linears/pairs.js';
-import { readPerceptual } from '../../../src/evaluate/perceptual.js';
 import { graphText } from '../../../src/ir/text.js';
 import { checkSaved } from '../../../src/onnx/check.js';
 import { decodeModel, encodeModel } from '../../../src/onnx/codec.js';
@@ -25,7 +24,7 @@ import { bindPlan, planPipeline } from '../../../src/quantize/quantize.js';
 import { rewriteModel } from '../../../src/quantize/rewrite.js';
 import { refuseUnsupported } from '../../../src/quantize/support.js';
 import { TARGETS } from '../../../src/quantize/target.js';
-import { mutateBytes } from './bytes.js';
+import { mutateBytes, withFloat } from './bytes.js';
 import { componentOf, type ModelItem } from './corpus.js';
 import { Broken } from './outcome.js';
 import { type CalibrationFile, type Choices, PLAN, preparedPlan } from './prepare.js';
@@ -62,6 +61,10 @@ export class ModelTarget {
   readonly #folder: string;
   readonly #bytes: Uint8Array;
   readonly #names: readonly string[];
+  /** File of the weights, where they are not in the model's own. */
+  readonly #data: string;
+  readonly #dataBytes: Uint8Array | undefined;
+  #dataChanged = false;
   #calibration: CalibrationFile | undefined;
 
   private constructor(item: ModelItem, folder: string, bytes: Uint8Array, names: readonly string[]) {
@@ -69,6 +72,8 @@ export class ModelTarget {
     this.#folder = folder;
     this.#bytes = bytes;
     this.#names = names;
+    this.#data = path.join(folder, componentOf(item.kind), 'model.onnx_data');
+    this.#dataBytes = existsSync(this.#data) ? readFileSync(this.#data) : undefined;
   }
 
   /** @param folder a pipeline folder as the corpus has it */
@@ -98,6 +103,7 @@ export class ModelTarget {
   async run(bytes: Uint8Array, random: Random): Promise<void> {
     const file = path.join(this.#folder, componentOf(this.item.kind), 'model.onnx');
     writeFileSync(file, bytes);
+    this.#writeData(random);
     switch (this.item.kind) {
       case 'transformer':
         return this.#transformer(file, random);
@@ -110,9 +116,22 @@ export class ModelTarget {
         await planComponents(this.#folder, { vae: 'fp16', target: random.pick(TARGETS) });
         return;
       case 'features':
-        if (random.chance(0.8)) await readFeatures(path.dirname(file), { frames: 17, height: 128, width: 128 });
-        else await readPerceptual(file, { height: 128, width: 128 });
+        await readFeatures(path.dirname(file), { frames: 17, height: 128, width: 128 });
     }
+  }
+
+  /** Weights that are cut off or no numbers in a tenth of the cases, in which they are read after all. */
+  #writeData(random: Random): void {
+    const data = this.#dataBytes;
+    if (data === undefined) return;
+    const change = random.chance(0.1);
+    if (change) {
+      writeFileSync(
+        this.#data,
+        random.chance(0.3) ? data.subarray(0, random.below(data.length)) : withFloat(data, random),
+      );
+    } else if (this.#dataChanged) writeFileSync(this.#data, data);
+    this.#dataChanged = change;
   }
 
   async #transformer(file: string, random: Random): Promise<void> {

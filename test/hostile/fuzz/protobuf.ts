@@ -143,10 +143,15 @@ function isMessage(kind: Kind | undefined): kind is MessageKind {
   return kind !== undefined && Object.hasOwn(MESSAGES, kind);
 }
 
+/** Copies of copies are no longer small. */
+const MOST_BYTES = 16e6;
+
 /** Changes a model here and there, each change in one message of it, whose fields it leaves well-formed for the most part. */
 export function mutateModel(bytes: Uint8Array, random: Random, parts: Parts): Uint8Array {
   let out = bytes;
-  for (let left = random.few(6); left > 0; left--) out = mutateMessage(out, 'model', random, parts);
+  const changes = random.chance(0.05) ? 10 + random.below(40) : random.few(6);
+  for (let left = changes; left > 0 && out.length < MOST_BYTES; left--)
+    out = mutateMessage(out, 'model', random, parts);
   return out;
 }
 
