@@ -71,6 +71,8 @@ async function fuzz(corpus: string): Promise<void> {
   for (const [kind, { tally }] of reports) {
     const codes = codesOf(tally).map(([code, count]) => `${code} ${count}`);
     console.log(`${kind} rejected by code: ${codes.join(', ')}`);
+    if (tally.slowest.index >= 0)
+      console.log(`${kind}, slowest: ${tally.slowest.name}, ${commandOf(kind, seed, tally.slowest.index)}`);
   }
   console.log(`${seconds.toFixed(0)} s with ${values.workers} processes`);
   const found = [...reports.values()].reduce((sum, { tally }) => sum + tally.findings.length, 0);
@@ -121,7 +123,7 @@ function tableOf(reports: ReadonlyMap<Kind, KindReport>, seed: number): string {
       String(hangs),
       String(overMemory),
       `${Math.round(peakBytes / 2 ** 20)} (valid: ${Math.round(controlBytes / 2 ** 20)})`,
-      `${Math.round(tally.slowestMs)}`,
+      `${Math.round(tally.slowest.ms)}`,
       speedOf(report).toFixed(0),
       String(seed),
     ];

@@ -23,7 +23,8 @@ export interface Tally {
   accepted: number;
   readonly rejected: Record<string, number>;
   readonly findings: Finding[];
-  slowestMs: number;
+  /** The input that took longest. */
+  slowest: { readonly ms: number; readonly index: number; readonly name: string };
 }
 
 export interface ToWorker {
@@ -44,7 +45,7 @@ export type FromWorker =
   | { readonly type: 'broken'; readonly what: string };
 
 export function emptyTally(): Tally {
-  return { inputs: 0, accepted: 0, rejected: {}, findings: [], slowestMs: 0 };
+  return { inputs: 0, accepted: 0, rejected: {}, findings: [], slowest: { ms: 0, index: -1, name: '' } };
 }
 
 export function addOutcome(tally: Tally, outcome: Outcome, { index, name }: Pick<Finding, 'index' | 'name'>): void {
@@ -59,5 +60,5 @@ export function addTally(sum: Tally, part: Tally): void {
   sum.accepted += part.accepted;
   for (const [code, count] of Object.entries(part.rejected)) sum.rejected[code] = (sum.rejected[code] ?? 0) + count;
   sum.findings.push(...part.findings);
-  sum.slowestMs = Math.max(sum.slowestMs, part.slowestMs);
+  if (part.slowest.ms > sum.slowest.ms) sum.slowest = part.slowest;
 }

@@ -48,12 +48,15 @@ async function work({ kind, seed, from, to, skip }: Batch): Promise<void> {
     begin(index);
     const before = peak();
     const start = performance.now();
+    let name: string = kind;
     if (isPlanted(kind)) addOutcome(tally, await outcomeOf(() => planted(index)), { index, name: kind });
     else {
       const input = (fuzzer as Fuzzer).input(kind as Kind, seed, index);
-      addOutcome(tally, await (fuzzer as Fuzzer).look(input), { index, name: input.name });
+      name = input.name;
+      addOutcome(tally, await (fuzzer as Fuzzer).look(input), { index, name });
     }
-    tally.slowestMs = Math.max(tally.slowestMs, performance.now() - start);
+    const ms = performance.now() - start;
+    if (ms > tally.slowest.ms) tally.slowest = { ms, index, name };
     if (peak() > before && peak() > control + Number(memoryBytes)) {
       tell({ type: 'memory', index, bytes: peak() - control });
       return;
