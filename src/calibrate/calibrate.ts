@@ -23,12 +23,13 @@ import { observedOutputs, observedValues, tokensPerForward } from './observed-va
 import { CalibrationRun } from './run.js';
 import { promptsOf, type Shard } from './shard.js';
 import { assertCalibrationSpace } from './space.js';
-import { ActivationStatistics, 
+import {
   ActivationStatistics,
   type NonFinite,
-  nonFiniteText,OutputStatistics, 
-  OutputStatistics,type Statistics, 
-  type Statistics,} from './statistics.js';
+  nonFiniteText,
+  OutputStatistics,
+  type Statistics,
+} from './statistics.js';
 
 export interface CalibrateOptions extends VideoSize {
   /** Pipeline folder. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
+import { MAX_CALIBRATION_CHANNELS } from '../limits.js';
 import { Histogram } from '../numerics/histogram.js';
 import { readSafetensors, type SafeTensor, SafetensorsFile, writeSafetensors } from '../util/safetensors.js';
 import { FOLDS } from './held.js';
@@ -172,6 +173,10 @@ export async function readCalibration(file: string, { held = true } = {}): Promi
   const { tensors, metadata } = await readSafetensors(file, (name) => held || !name.startsWith('held/'));
   const read = headerOf(file, metadata);
   const fail = (why: string): never => invalid(file, why);
+  const channelsInAll = read.activations.reduce((sum, { channels }) => sum + channels, 0);
+  if (channelsInAll > MAX_CALIBRATION_CHANNELS) {
+    return fail(`claims ${channelsInAll} channels, more than the ${MAX_CALIBRATION_CHANNELS} allowed`);
+  }
   const activations = read.activations.map(({ value, channels, slices, folds, held: prompts }, i) => {
     const lacks = (): never => fail(`lacks the statistics of ${printable(value)}`);
     const extremes = (key: string): [Float32Array, Float32Array] => {

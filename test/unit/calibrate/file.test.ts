@@ -192,6 +192,14 @@ describe('readCalibration refuses', () => {
       'a bucket that is no number',
       inHeader((header) => Object.assign(header.activations[0].slices[0], { key: 'cond/x' })),
     ],
+    [
+      'more channels than memory can be taken for',
+      inHeader((header) => Object.assign(header.activations[0], { channels: 16e9 })),
+    ],
+    [
+      'more channels than are allowed of an activation without statistics',
+      inHeader(({ activations: [x] }) => Object.assign(x, { channels: 2 ** 23, slices: [], folds: [], held: [] })),
+    ],
     ['a missing minimum', (tensors) => tensors.delete('min/0/cond/0')],
     ['a missing maximum', (tensors) => tensors.delete('max/1/cond/2')],
     ['a missing histogram', (tensors) => tensors.delete('histogram/0/uncond/0')],
