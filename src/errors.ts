@@ -52,6 +52,7 @@ const EXIT_BY_CODE = {
   NO_SPACE: ExitCode.io,
   NO_MEMORY: ExitCode.io,
   LOCKED: ExitCode.io,
+  IO_FAILED: ExitCode.io,
   INTERRUPTED: ExitCode.interrupted,
 } as const satisfies Record<string, ExitCode>;
 
@@ -108,9 +109,36 @@ export function fromSystemError(error: unknown, path: string): unknown {
         ...options,
         hint: 'free some space or choose another disk',
       });
+    case 'EMFILE':
+    case 'ENFILE':
+      return new WanqError('IO_FAILED', `${printable(path)}: too many files are open (${error.code})`, {
+        ...options,
+        hint: 'raise the limit (ulimit -n), or close other programs',
+      });
+    case 'EIO':
+    case 'ENXIO':
+    case 'ENODEV':
+    case 'ESTALE':
+    case 'ETIMEDOUT':
+      return new WanqError('IO_FAILED', `${printable(path)}: the disk or the network fails (${error.code})`, {
+        ...options,
+        hint: 'look at the system log; the disk may be failing, or a network file system gone',
+      });
     default:
       return error;
   }
+}
+
+/** As {@link fromSystemError}, for an error that passed by everything that knew which file was meant. */
+export function fromUncaughtSystemError(error: unknown): unknown {
+  if (!(error instanceof Error) || !('syscall' in error)) return error;
+  const { path, syscall, code } = error as NodeJS.ErrnoException;
+  const known = fromSystemError(error, path ?? 'a file');
+  if (known !== error) return known;
+  return new WanqError('IO_FAILED', `${printable(path ?? 'a file')}: ${syscall} failed (${code})`, {
+    cause: error,
+    hint: 'look at the file system and its permissions',
+  });
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being removed

@@ -1,5 +1,5 @@
 import { CommanderError } from 'commander';
-import { ExitCode, fromSystemError, printable, WanqError } from '../errors.js';
+import { ExitCode, fromSystemError, fromUncaughtSystemError, printable, WanqError } from '../errors.js';
 import { catchInterrupts, type Io } from './context.js';
 import { makeProgram } from './program.js';
 
@@ -22,7 +22,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     if (unwritten) throw fromSystemError(unwritten, 'standard output');
     return outcome.code;
   } catch (error) {
-    return report(error, io);
+    return report(fromUncaughtSystemError(error), io);
   } finally {
     // The listener stays: that a pipe was closed is told after the last write.
     interrupts.release();
