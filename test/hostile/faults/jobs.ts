@@ -53,7 +53,8 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
   const results = sampleResults({ ...SAMPLE, prompts: 4, steps: 4, blocks: 1 });
   for (const name of ['a', 'b']) {
     mkdirSync(input(name), { recursive: true });
-    writeFileSync(input(name, 'results.json'), JSON.stringify(results));
+    const quantized = { ...results.quantized, fingerprint: results.quantized.fingerprint.replace(/^./, name) };
+    writeFileSync(input(name, 'results.json'), JSON.stringify({ ...results, quantized }));
   }
   writeFileSync(input('rules.json'), JSON.stringify({ rules: [{ metric: 'sqnr', operator: '>=', limit: -100 }] }));
   const gate = ['gate', input('a', 'results.json'), '--rules', input('rules.json')];
@@ -76,13 +77,13 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
       name: 'quantize, all components, into new folders',
       does: [...plain, '--text-encoder', 'w8', '--vae', 'fp16', '-o', path.join(output('deep'), 'er', 'q')],
       outputs: ['deep'],
-      every: 7,
+      every: 23,
     },
     {
       name: 'quantize --save-plan',
       does: [...plain, '--link', '--save-plan', output('plan.json'), '-o', output('q')],
       outputs: ['q', 'plan.json'],
-      every: 5,
+      every: 13,
     },
     {
       name: 'plan file',
@@ -94,7 +95,7 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
       does: [...calibrating, '-o', output('c')],
       outputs: ['c'],
       states: ['c.partial'],
-      every: 29,
+      every: 97,
     },
     {
       name: 'calibrate, resumed',
@@ -102,7 +103,7 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
       outputs: ['c'],
       states: ['c.partial'],
       prepare: oldCheckpoint,
-      every: 23,
+      every: 101,
     },
     { name: 'merge', does: ['merge', input('shard-1'), input('shard-2'), '-o', output('c')], outputs: ['c'] },
     {
@@ -120,7 +121,7 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
       name: 'import --copy',
       does: ['import', path.join(MICRO, 'checkpoint'), '--copy', '-o', output('p'), '-q'],
       outputs: ['p'],
-      every: 3,
+      every: 7,
     },
     {
       name: 'sensitivity',
@@ -131,7 +132,7 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
       ],
       outputs: ['s.json', 's.svg'],
       states: ['s.json'],
-      every: 11,
+      every: 41,
     },
     {
       name: 'evaluations',

@@ -255,10 +255,13 @@ export class FaultLoop {
     else if (lines.length !== 1 || /^\s+at |INTERNAL/m.test(text)) problem(`said ${text.trim()}`);
   }
 
-  /** What a rerun goes by: names and contents, without what is random or of a process in names. */
+  /** What a rerun goes by: names and contents; of what lies under a random name, that it is there. */
   #state(): string {
-    const listing = [...list(this.place), ...list(this.#temporary)];
-    return JSON.stringify(listing.map(([name, is]) => [name.replace(/\d+-[0-9a-f]{8}|wanq-\w{6}/, '#'), is]).sort());
+    const listing = [...list(this.place), ...list(this.#temporary)].map(([name, is]) => {
+      const general = name.replace(/\d+-[0-9a-f]{8}|wanq-\w{6}/, '#');
+      return general === name ? [name, is] : [general];
+    });
+    return JSON.stringify(listing.sort());
   }
 
   /** Runs the job once more, without a fault; where it refuses to replace a complete output, without that. */
