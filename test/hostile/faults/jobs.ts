@@ -62,9 +62,11 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
   const updating = ['--baseline', output('baseline.json'), '--update'];
   const quantizing = ['quantize', MICRO_PIPELINE, '--calibration', input('calibration'), '--method', 'minmax'];
   const plain = [...quantizing, '--smooth', 'none', '--verify', 'load', '-q'];
-  const old = (...names: string[]) => (folder: string) => {
-    for (const name of names) writeFileSync(path.join(folder, name), 'what was there before\n');
-  };
+  const old =
+    (...names: string[]) =>
+    (folder: string) => {
+      for (const name of names) writeFileSync(path.join(folder, name), 'what was there before\n');
+    };
   const oldCheckpoint = (folder: string): void => copyFileSync(input('checkpoint-1'), path.join(folder, 'c.partial'));
   await wanq([...gate, '--baseline', input('baseline.json'), '--update']);
   await wanq([...plain, '--link', '-o', input('quantized')]);

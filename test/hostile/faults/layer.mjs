@@ -283,10 +283,7 @@ function flagsOf(flags = 'r') {
   if (typeof flags === 'number') return flags;
   const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND, O_EXCL } = fs.constants;
   const base = { r: O_RDONLY, w: O_WRONLY | O_CREAT | O_TRUNC, a: O_WRONLY | O_CREAT | O_APPEND }[flags[0]];
-  return (
-    (flags.includes('+') ? (base & ~O_WRONLY) | O_RDWR : base) |
-    (flags.includes('x') ? O_EXCL : 0)
-  );
+  return (flags.includes('+') ? (base & ~O_WRONLY) | O_RDWR : base) | (flags.includes('x') ? O_EXCL : 0);
 }
 
 /** What is known of open handles. */
@@ -554,15 +551,25 @@ const PROMISES = {
 const CALLBACKS = {
   open(file, ...rest) {
     const done = rest.pop();
-    step('open', resolved(file), () => new Promise((resolve, reject) => {
-      real.callbackOpen.call(fs, file, ...rest, (error, fd) => (error ? reject(error) : resolve(fd)));
-    })).then((fd) => done(null, fd), done);
+    step(
+      'open',
+      resolved(file),
+      () =>
+        new Promise((resolve, reject) => {
+          real.callbackOpen.call(fs, file, ...rest, (error, fd) => (error ? reject(error) : resolve(fd)));
+        }),
+    ).then((fd) => done(null, fd), done);
   },
   read(fd, ...rest) {
     const done = rest.pop();
-    step('read', undefined, () => new Promise((resolve, reject) => {
-      real.callbackRead.call(fs, fd, ...rest, (error, count) => (error ? reject(error) : resolve(count)));
-    })).then((count) => done(null, count, rest[0]), done);
+    step(
+      'read',
+      undefined,
+      () =>
+        new Promise((resolve, reject) => {
+          real.callbackRead.call(fs, fd, ...rest, (error, count) => (error ? reject(error) : resolve(count)));
+        }),
+    ).then((count) => done(null, count, rest[0]), done);
   },
 };
 

@@ -107,7 +107,11 @@ export class FaultLoop {
    * Meets every operation of a job.
    * @param most runs; all if absent
    */
-  async run(job: Job, series: Series, { every = job.every ?? 1, most = Number.POSITIVE_INFINITY } = {}): Promise<Tally> {
+  async run(
+    job: Job,
+    series: Series,
+    { every = job.every ?? 1, most = Number.POSITIVE_INFINITY } = {},
+  ): Promise<Tally> {
     const tally = blank(job, series);
     const undisturbed = await this.#undisturbed(job);
     const rerun = new Set<string>();
@@ -137,7 +141,9 @@ export class FaultLoop {
   async #undisturbed(job: Job): Promise<{ before: Listing; after: Listing; states: Map<string, Set<string>> }> {
     this.#reset(job);
     const before = list(this.place);
-    const states = new Map(job.states?.map((name) => [name, new Set(before.has(name) ? [before.get(name) as string] : [])]));
+    const states = new Map(
+      job.states?.map((name) => [name, new Set(before.has(name) ? [before.get(name) as string] : [])]),
+    );
     const run = await this.#once(job, {}, (file) => {
       const name = path.relative(this.place, file);
       states.get(name)?.add(digest(file));
@@ -265,7 +271,12 @@ export class FaultLoop {
   }
 
   /** Runs the job once more, without a fault; where it refuses to replace a complete output, without that. */
-  async #again(job: Job, { before, after }: { before: Listing; after: Listing }, tally: Tally, where: string): Promise<boolean> {
+  async #again(
+    job: Job,
+    { before, after }: { before: Listing; after: Listing },
+    tally: Tally,
+    where: string,
+  ): Promise<boolean> {
     const problems = tally.problems.length;
     const problem = (what: string): void => void tally.problems.push(`${where}, again: ${what}`);
     const scratch = new Set(readdirSync(this.#temporary));

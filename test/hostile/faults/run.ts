@@ -32,7 +32,9 @@ try {
       if (!chosen(values.jobs, job.name) || !chosen(values.faults, titleOf(series))) continue;
       const tally = await loop.run(job, series, values.every === undefined ? {} : { every: Number(values.every) });
       tallies.push(tally);
-      process.stderr.write(`${job.name}, ${titleOf(series)}: ${tally.tried} tried, ${tally.problems.length} problems\n`);
+      process.stderr.write(
+        `${job.name}, ${titleOf(series)}: ${tally.tried} tried, ${tally.problems.length} problems\n`,
+      );
       for (const problem of tally.problems) process.stderr.write(`  ${problem}\n`);
     }
   }

@@ -85,10 +85,14 @@ export class KillLoop {
 
   /** One output: killed once or more often, and run to its end at last. */
   async #untilDone(job: KilledJob, kills: number, wanted: readonly string[], tally: KillTally): Promise<void> {
-    for (;;) {
-      const seen = tally.kills;
-      const kill = tally.kills < kills && (seen === 0 || this.#random.uniform() < 0.75);
-      const { code, stderr, killed } = await this.#attempt(job, kill ? tally.ms * 1.1 * this.#random.uniform() : undefined, tally);
+    for (let first = true; ; ) {
+      const kill = tally.kills < kills && (first || this.#random.uniform() < 0.6);
+      first = false;
+      const { code, stderr, killed } = await this.#attempt(
+        job,
+        kill ? tally.ms * 1.1 * this.#random.uniform() : undefined,
+        tally,
+      );
       if (killed) {
         tally.kills++;
         const there = job.outputs.filter((name) => existsSync(path.join(this.place, name)));
@@ -96,7 +100,8 @@ export class KillLoop {
         else if (there.length === job.outputs.length) tally.complete++;
         else tally.problems.push(`kill ${tally.kills}: ${there.join(', ')} is there alone`);
         if (job.checkpoint !== undefined && existsSync(path.join(this.place, job.checkpoint))) tally.withCheckpoint++;
-        if (there.length > 0) return this.#compare(job, wanted, tally, false);
+        const resumable = job.checkpoint !== undefined && job.outputs.includes(job.checkpoint);
+        if (there.length > 0 && !resumable) return this.#compare(job, wanted, tally, false);
         continue;
       }
       if (code !== 0) {
