@@ -74,8 +74,8 @@ describe('the loop finds what is wrong with', () => {
   it.each<[string, () => Promise<void>, Series, RegExp]>([
     ['a file written in place, after a crash', () => writeFile(at('out'), text), { kind: 'crash' }, /out is torn/],
     ['a file written in place, on a full disk', () => writeFile(at('out'), text), { kind: 'short' }, /out is torn/],
-    ['a rename without fsync, after a loss of power', beside(false), { kind: 'power', seed: 4 }, /out is torn/],
-    ['a rename whose folder is not synced', beside(true), { kind: 'power', seed: 4 }, /after a loss of power/],
+    ['a rename without fsync, after a loss of power', beside(false), { kind: 'power' }, /out is torn/],
+    ['a rename whose folder is not synced', beside(true), { kind: 'power' }, /after a loss of power/],
     ['a temporary file that is not removed', beside(true), { kind: 'EIO' }, /left \.out\.tmp/],
     ['an error that nobody made readable', beside(true), { kind: 'EIO' }, /INTERNAL/],
     [
@@ -95,7 +95,11 @@ describe('the loop finds what is wrong with', () => {
       /files are open still/,
     ],
   ])('%s', async (_, does, series, says) => {
-    const { problems } = await loop.run(job(does), series);
+    const problems: string[] = [];
+    // What a loss of power takes is drawn by lot.
+    for (let seed = 1; seed <= (series.kind === 'power' ? 8 : 1); seed++) {
+      problems.push(...(await loop.run(job(does), { ...series, seed })).problems);
+    }
     expect(problems).toContainEqual(expect.stringMatching(says));
   });
 
