@@ -11,7 +11,7 @@ import { readScheduler } from '../pipeline/schedulers/index.js';
 import type { TextEncoder } from '../pipeline/text-encoder.js';
 import { RuntimeHost } from '../runtime/host.js';
 import { providersFor } from '../runtime/providers.js';
-import { assertWritable, refuseExisting } from '../util/files.js';
+import { assertWritable, refuseExisting, withOutput } from '../util/files.js';
 import { VERSION } from '../version.js';
 import { checkpointPath, readCheckpoint } from './checkpoint.js';
 import { type Calibration, type CalibrationIdentity, writeCalibration } from './file.js';
@@ -94,19 +94,22 @@ export interface CalibrationSummary {
  * Interrupted at any moment, a second call with the same options goes on after the last finished prompt and ends with the same
  * bits: what a prompt contributes depends on nothing but the prompt, its index and the seed.
  *
- * @throws WanqError of the pipeline, the runtime and the file system; CALIBRATION_MISMATCH where the checkpoint is of another run; NO_MEMORY
+ * @throws WanqError of the pipeline, the runtime and the file system; CALIBRATION_MISMATCH where the checkpoint is of another run; NO_MEMORY; LOCKED
  */
 export async function calibrate(options: CalibrateOptions): Promise<CalibrationSummary> {
   await refuseExisting(options.output);
   await assertWritable(options.output);
   const folder = await PipelineFolder.open(options.pipeline);
   const shape = await describePipeline(folder, options);
-  const inputs = await openInputs(options, folder, shape);
-  try {
-    return await calibrateOver(inputs, options, folder, shape);
-  } finally {
-    await inputs.close();
-  }
+  const held = async (): Promise<CalibrationSummary> => {
+    const inputs = await openInputs(options, folder, shape);
+    try {
+      return await calibrateOver(inputs, options, folder, shape);
+    } finally {
+      await inputs.close();
+    }
+  };
+  return withOutput(options.output, held, [checkpointPath(options.output)]);
 }
 
 async function openInputs(

@@ -1,12 +1,10 @@
 import { printable, WanqError } from '../errors.js';
-import { exists } from '../util/files.js';
+import { exists, partialPath } from '../util/files.js';
 import { type Calibration, type CalibrationIdentity, identityDifferences, readCalibration } from './file.js';
 import type { Shard } from './shard.js';
 
 /** Where the state of an unfinished run lies. */
-export function checkpointPath(output: string): string {
-  return `${output}.partial`;
-}
+export const checkpointPath = partialPath;
 
 /**
  * The checkpoint of the same run, if one is there.

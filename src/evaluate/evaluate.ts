@@ -16,17 +16,19 @@ import {
   isChanged,
 } from './components.js';
 import { readFeatures } from './features.js';
+import { journalSettings } from './journal-settings.js';
 import type { EvaluateOptions } from './options.js';
 import { readPerceptual } from './perceptual.js';
 import type { RunContext, StepError } from './runs.js';
+import { assertScratchSpace } from './scratch-space.js';
 import { speedBound } from './speed-bound.js';
 import { encodeClips } from './stages/clips.js';
 import { checkLinears, compareLinears, enterPlacements } from './stages/linears.js';
 import { pooledDrift, runNoiseFloor, runQuantized, runReference } from './stages/models.js';
-import { compareVideos, type Networks } from './stages/videos.js';
-import { StoredEmbeddings } from './stored-embeddings.js';
+import { type ComparedVideos, compareVideos, type Networks } from './stages/videos.js';
+import { encodeInto, StoredEmbeddings } from './stored-embeddings.js';
 import { costMetrics, distributionMetrics, latentDrift, linearMetrics, qualityMetrics } from './summary.js';
-import { type ModelOutcome, Workbench } from './workbench.js';
+import { inSequence, type ModelOutcome, Workbench } from './workbench.js';
 
 /**
  * Measures a quantized pipeline against its reference. docs/metrics.md defines every metric.
@@ -45,6 +47,8 @@ export async function evaluate(options: EvaluateOptions): Promise<Results> {
       perceptual: options.perceptual === undefined ? undefined : await readPerceptual(options.perceptual, video),
     };
     await checkLinears(bench);
+    await options.journal?.begin(await journalSettings(bench));
+    await assertScratchSpace(bench);
     return await measure(bench, networks, began);
   } finally {
     await bench.close();
@@ -58,45 +62,48 @@ async function measure(bench: Workbench, networks: Networks, began: number): Pro
   const clips = await encodeClips(bench);
   try {
     const prompts = [...options.prompts, options.negativePrompt, ...(clips?.source.prompts ?? [])];
-    const embeddings = await bench.once('embeddings', () => encode(bench, bench.reference, prompts, 'reference'));
-    const own = isChanged(changed, 'text_encoder')
-      ? await encode(bench, bench.quantized, prompts, 'quantized')
-      : undefined;
+    const embeddings = await encode(bench, bench.reference, prompts);
+    const own = isChanged(changed, 'text_encoder') ? await encode(bench, bench.quantized, prompts) : undefined;
     const embedded = own ? await embeddingErrors(options.prompts, embeddings, own) : [];
     const context: RunContext = {
       ...{ shape: bench.shape.latents, makeScheduler, embeddings, scratch: bench.scratch },
       ...{ steps: options.steps, guidance: options.guidance, seed: options.seed },
       negativePrompt: options.negativePrompt,
       signal: options.signal,
+      step: (name, make) => bench.step(name, make),
       onForward: () => bench.tick(),
     };
     const encoder = changed.find(({ component }) => component === 'text_encoder')?.quantized.fingerprint ?? 'its own';
     const reference = await bench.once(`reference, text encoder ${encoder}`, () =>
       runReference(bench, context, clips?.latents, own),
     );
-    const quantized = await runQuantized(bench, context, reference.result.clips, own);
+    const quantized = await bench.stage('quantized', () => runQuantized(bench, context, reference.result.clips, own));
     const floor = await bench.once(`noise floor ${options.noiseFloor}`, () => runNoiseFloor(bench, context));
-    const linears = await compareLinears(bench, context);
+    const linears = await bench.stage('linears', () => compareLinears(bench, context));
     await enterPlacements(bench, context);
 
     const kept = new KeptVideos(bench.scratch, bench.shape.video, changed.length > 0 ? inspected.length : 0);
-    const compared = await compareVideos(bench, networks, {
-      clips: reference.result.clips,
-      source: clips?.source,
-      floor: floor !== undefined,
-      onReference: (i, video) => kept.keep(i, video),
-    });
+    const compared = await bench.stage('videos', () =>
+      compareVideos(bench, networks, {
+        clips: reference.result.clips,
+        source: clips?.source,
+        floor: floor !== undefined,
+        onReference: (i, video) => kept.keep(i, video),
+      }),
+    );
     const drift = changed.length > 0 && {
       changed,
       embeddings: embedded,
       encoderErrors: reference.result.encoderErrors,
       pipelineErrors: quantized.result.pipelineErrors,
-      ...(await measureComponents(bench, kept, {
-        decodes: isChanged(changed, 'vae_decoder'),
-        encodes: isChanged(changed, 'vae_encoder'),
-        model: own ? 'pipeline' : 'quantized',
-        transformer: compared.videos.map(({ psnr }) => psnr),
-      })),
+      ...(await bench.stage('components', () =>
+        measureComponents(bench, kept, {
+          decodes: isChanged(changed, 'vae_decoder'),
+          encodes: isChanged(changed, 'vae_encoder'),
+          model: own ? 'pipeline' : 'quantized',
+          transformer: compared.videos.map(({ psnr }) => psnr),
+        }),
+      )),
     };
     const facts = {
       reference: await describe(bench.reference, reference.outcome),
@@ -121,7 +128,7 @@ async function measure(bench: Workbench, networks: Networks, began: number): Pro
         ...latentDrift('latent_drift', quantized.result.drift, promptOf),
         ...latentDrift('latent_drift_floor', floor, promptOf),
         ...(options.linears === false ? {} : linearMetrics(linears)),
-        ...distributionMetrics(compared.features, networks.features?.reference, takePrompts),
+        ...distributionMetrics(await featuresOf(bench, compared), networks.features?.reference, takePrompts),
         ...(drift ? driftMetrics(drift) : {}),
         ...costMetrics(facts.reference, facts.quantized),
         int8_speed_bound: await speedBound(
@@ -148,16 +155,21 @@ async function measure(bench: Workbench, networks: Networks, began: number): Pro
   }
 }
 
-function encode(
-  bench: Workbench,
-  folder: PipelineFolder,
-  prompts: readonly string[],
-  name: 'reference' | 'quantized',
-): Promise<StoredEmbeddings> {
-  const label = name === 'reference' ? undefined : 'text_encoder of the quantized pipeline';
-  return bench.withHost(bench.options.device, label, (host, session) =>
-    StoredEmbeddings.encode(prompts, { folder, host, session }, bench.scratch, name),
-  );
+async function encode(bench: Workbench, folder: PipelineFolder, prompts: readonly string[]): Promise<StoredEmbeddings> {
+  const shares = folder === bench.reference;
+  const [name, label] = shares ? ['reference', undefined] : ['quantized', 'text_encoder of the quantized pipeline'];
+  const make = () =>
+    bench.withHost(bench.options.device, label, (host, session) =>
+      encodeInto(bench.scratch, prompts, { folder, host, session }, name),
+    );
+  const places = await (shares ? bench.once('embeddings', make) : bench.stage('embeddings of the quantized', make));
+  return new StoredEmbeddings(bench.scratch, places);
+}
+
+/** Features of every take; undefined without a network. */
+async function featuresOf({ scratch }: Workbench, { features }: ComparedVideos) {
+  const read = (keys: readonly string[]) => inSequence(keys, (key) => scratch.get(key));
+  return features && { reference: await read(features.reference), quantized: await read(features.quantized) };
 }
 
 async function measureComponents(

@@ -1,6 +1,7 @@
 import type { VideoSize } from '../pipeline/geometry.js';
 import type { Video } from '../pipeline/vae.js';
 import type { Sheets } from '../report/results.js';
+import type { Journal } from './journal.js';
 import type { SharedReference } from './shared-reference.js';
 
 /** How the noise floor is made: what nobody would call a change of the model. */
@@ -45,6 +46,8 @@ export interface EvaluateOptions extends VideoSize {
   readonly deviceVae?: string | undefined;
   /** Of evaluations that differ in `quantized` and `noiseFloor` alone. */
   readonly shared?: SharedReference | undefined;
+  /** Keeps what is finished, and gives what an interrupted evaluation with the same options had. */
+  readonly journal?: Journal | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: EvaluationProgress) => void) | undefined;
   /** Gets the frames of inspected videos. @returns names of the pictures made of them, for the results */

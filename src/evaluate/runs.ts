@@ -29,7 +29,9 @@ export interface RunContext {
   readonly negativePrompt: string;
   readonly scratch: Scratch;
   readonly signal: AbortSignal | undefined;
-  /** Called after every forward. */
+  /** Takes over what an interrupted run finished. */
+  step<T>(name: string, make: () => Promise<T>): Promise<T>;
+  /** Called after every forward, and for every one that is taken over. */
   onForward(): void;
 }
 
@@ -71,7 +73,11 @@ export class ModelRuns {
    * @param key the finished latents are put under
    * @returns distance of the latents from those of the other chain, after each step; empty without one
    */
-  async sample({ prompt, seed }: Take, key: string, { record, against }: Tracking = {}): Promise<Difference[]> {
+  sample(take: Take, key: string, tracking: Tracking = {}): Promise<Difference[]> {
+    return this.#step(`chain ${key}`, () => this.#chain(take, key, tracking));
+  }
+
+  async #chain({ prompt, seed }: Take, key: string, { record, against }: Tracking): Promise<Difference[]> {
     const { shape, scratch, guidance, embeddings, negativePrompt } = this.#context;
     const distances: Difference[] = [];
     // What a step left is written while the next one runs.
@@ -106,21 +112,33 @@ export class ModelRuns {
     return distances;
   }
 
-  /** Predicts at every latent of a recorded trajectory. @returns errors by step and branch */
-  async teacherForced(takes: readonly { readonly take: Take; readonly record: string }[]): Promise<StepError[]> {
+  /**
+   * Predicts at every latent of a recorded trajectory.
+   * @param name of the model with its embeddings
+   * @returns errors by step and branch
+   */
+  async teacherForced(
+    name: string,
+    takes: readonly { readonly take: Take; readonly record: string }[],
+  ): Promise<StepError[]> {
     const { scratch, guidance, makeScheduler, steps, negativePrompt } = this.#context;
-    const rows = makeScheduler(steps).timesteps.flatMap((timestep, step) =>
-      branchesAt(guidance).map((branch) => ({ step, timestep, branch, errors: [] as Difference[] })),
-    );
-    const calls = rows.flatMap((row) => takes.map((take) => ({ row, ...take })));
-    const read = async (call: (typeof calls)[number]) => {
-      const { step, timestep, branch } = call.row;
-      const prompt = branch === 'cond' ? call.take.prompt : negativePrompt;
-      const input = await this.#input(await scratch.get(`${call.record}-${step}`), timestep, prompt);
-      return { row: call.row, input, expected: await scratch.get(`${call.record}-${step}-${branch}`) };
-    };
-    for await (const { row, input, expected } of ahead(calls, read)) {
-      row.errors.push(difference(expected, await this.#predict(input)));
+    const rows: StepError[] = [];
+    for (const [step, timestep] of makeScheduler(steps).timesteps.entries()) {
+      for (const branch of branchesAt(guidance)) {
+        const read = async ({ take, record }: (typeof takes)[number]) => {
+          const prompt = branch === 'cond' ? take.prompt : negativePrompt;
+          const input = await this.#input(await scratch.get(`${record}-${step}`), timestep, prompt);
+          return { input, expected: await scratch.get(`${record}-${step}-${branch}`) };
+        };
+        const errors = await this.#step(`${name} at step ${step}, ${branch}`, async () => {
+          const found: Difference[] = [];
+          for await (const { input, expected } of ahead(takes, read)) {
+            found.push(difference(expected, await this.#predict(input)));
+          }
+          return found;
+        });
+        rows.push({ step, timestep, branch, errors });
+      }
     }
     return rows;
   }
@@ -131,7 +149,16 @@ export class ModelRuns {
    *
    * @param key the predicted latents are put under
    */
-  async renoised(
+  renoised(
+    clip: LatentClip,
+    sigma: number,
+    position: readonly [clip: number, sigma: number],
+    key: string,
+  ): Promise<void> {
+    return this.#step(`re-noised ${key}`, () => this.#renoise(clip, sigma, position, key));
+  }
+
+  async #renoise(
     { prompt, key: clip }: LatentClip,
     sigma: number,
     position: readonly [clip: number, sigma: number],
@@ -146,6 +173,20 @@ export class ModelRuns {
       key,
       noisy.map((x, i) => x - sigma * (velocity[i] as number)),
     );
+  }
+
+  /** A step, with the times of its forwards. */
+  async #step<T>(name: string, make: () => Promise<T>): Promise<T> {
+    const before = this.times.length;
+    const { value, times } = await this.#context.step(name, async () => {
+      const made = await make();
+      return { value: made, times: this.times.slice(before) };
+    });
+    for (const ms of times.slice(this.times.length - before)) {
+      this.times.push(ms);
+      this.#context.onForward();
+    }
+    return value;
   }
 
   async #input(latents: Float32Array, timestep: number, prompt: string): Promise<DenoiserInput> {

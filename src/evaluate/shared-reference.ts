@@ -15,8 +15,9 @@ export class SharedReference {
     this.scratch = scratch;
   }
 
-  static async open(): Promise<SharedReference> {
-    return new SharedReference(await Scratch.open());
+  /** @param scratch where it keeps things; absent: a folder of its own */
+  static async open(scratch?: Scratch): Promise<SharedReference> {
+    return new SharedReference(scratch ?? (await Scratch.open()));
   }
 
   close(): Promise<void> {

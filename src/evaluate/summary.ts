@@ -3,7 +3,7 @@ import { cosine, type Difference, mean, median, relativeError, sqnr } from '../n
 import type { LinearRow, Metric, Results } from '../report/results.js';
 import type { ReferenceSet } from './features.js';
 import { FrechetTruth } from './metrics/frechet.js';
-import { frechetGrowth } from './metrics/frechet-growth.js';
+import { frechetGrowth, type PairedFeatures } from './metrics/frechet-growth.js';
 import { kernelDistance } from './metrics/kernel.js';
 import type { StepError } from './runs.js';
 import type { ComparedVideos } from './stages/videos.js';
@@ -116,7 +116,7 @@ export function linearMetrics(rows: readonly LinearRow[]): Record<string, Metric
 
 /** @param prompts of each take, by position */
 export function distributionMetrics(
-  features: ComparedVideos['features'],
+  features: PairedFeatures | undefined,
   truth: ReferenceSet | undefined,
   prompts: readonly number[],
 ): Record<string, Metric> {

@@ -70,12 +70,12 @@ export class Workbench {
         { hint: 'compare a pipeline with the one it was quantized from' },
       );
     }
-    const scratch = options.shared?.scratch ?? (await Scratch.open());
+    const scratch = options.journal?.scratch ?? options.shared?.scratch ?? (await Scratch.open());
     return new Workbench(options, { reference, quantized }, shape, scratch);
   }
 
   async close(): Promise<void> {
-    if (!this.options.shared) await this.scratch.close();
+    if (!this.options.shared && !this.options.journal) await this.scratch.close();
   }
 
   /** Takes that get all measurements. */
@@ -98,9 +98,29 @@ export class Workbench {
     return this.options.deviceVae ?? this.options.device;
   }
 
-  /** What is the same for all evaluations that share their reference is made for the first of them. */
+  /** A part of the evaluation; one that an interrupted run finished is taken over. @returns a value of JSON, or undefined */
+  step<T>(name: string, make: () => Promise<T>): Promise<T> {
+    return this.options.journal?.once(name, make) ?? make();
+  }
+
+  /** A {@link step} that opens runtime processes, whose devices are taken over with it. */
+  async stage<T>(name: string, make: () => Promise<T>): Promise<T> {
+    const { value, devices } = await this.step(name, async () => {
+      const before = this.devices.length;
+      return { value: await make(), devices: this.devices.slice(before) };
+    });
+    this.#enter(devices);
+    return value;
+  }
+
+  /** A {@link stage} that is the same for all evaluations that share their reference: it is made for the first of them. */
   once<T>(what: string, make: () => Promise<T>): Promise<T> {
-    return this.options.shared?.once(what, make) ?? make();
+    return this.options.shared?.once(what, () => this.stage(what, make)) ?? this.stage(what, make);
+  }
+
+  #enter(rows: readonly DeviceRow[]): void {
+    for (const row of rows)
+      if (!this.devices.some(({ component }) => component === row.component)) this.devices.push(row);
   }
 
   /**
@@ -127,11 +147,11 @@ export class Workbench {
       const result = await use(host, { providers: providersFor(device) });
       const { peakBytes } = await host.status();
       const deviceBytes = memory.stop();
-      for (const { component, info } of sessions) {
+      const rows = sessions.map(({ component, info }) => {
         const refused = info.refused.map(({ provider, reason }) => ({ provider, reason: printable(reason, 240) }));
-        const row = { component, asked: device, ran: info.provider, refused, nodes: null, peakBytes, deviceBytes };
-        if (!this.devices.some((known) => known.component === component)) this.devices.push(row);
-      }
+        return { component, asked: device, ran: info.provider, refused, nodes: null, peakBytes, deviceBytes };
+      });
+      this.#enter(rows);
       return result;
     } finally {
       memory.stop();

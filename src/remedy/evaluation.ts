@@ -19,7 +19,7 @@ import { planPathOf } from './failing.js';
 /** How all pipelines are measured that are to be compared. */
 export type MeasuredAlike = Omit<
   EvaluateOptions,
-  'reference' | 'quantized' | 'weights' | 'sensitivities' | 'shared' | 'signal' | 'onProgress' | 'onVideo'
+  'reference' | 'quantized' | 'weights' | 'sensitivities' | 'shared' | 'journal' | 'signal' | 'onProgress' | 'onVideo'
 >;
 
 export interface Judged {
@@ -43,7 +43,7 @@ export interface ReportOptions {
 /**
  * Evaluates and judges a quantized pipeline, and fills a folder with results.json, report.md, report.html and the pictures that they show.
  *
- * @param folder empty
+ * @param folder empty, or what an evaluation that was interrupted left of it
  * @throws WanqError as {@link evaluate}
  */
 export async function evaluateInto(
@@ -52,7 +52,7 @@ export async function evaluateInto(
   rules: readonly Rule[],
   { placed, judged, advise, calibration, command }: ReportOptions = {},
 ): Promise<Judged & { readonly advice: Advice | undefined }> {
-  await mkdir(path.join(folder, 'media'));
+  await mkdir(path.join(folder, 'media'), { recursive: true });
   // What the page needs beside the results is made while the first model loads; where it cannot be, nothing else is begun in vain.
   const page = import('../report/html/page.js');
   const failed = new AbortController();

@@ -5,6 +5,7 @@ import { figureText, type Metric, resultsSchema } from '../report/results.js';
 import { exists, writeAtomic } from '../util/files.js';
 import { sha256 } from '../util/hash.js';
 import { readJson } from '../util/json.js';
+import { removeTemporarySiblings } from '../util/temporary.js';
 
 /** Version of the file's layout. */
 const EVALUATIONS_SCHEMA = 2;
@@ -52,12 +53,13 @@ export class Evaluations {
   }
 
   /**
-   * @param folder where the files of all settings lie side by side
+   * @param folder where the files of all settings lie side by side, which no other process writes meanwhile
    * @throws WanqError CACHE_INVALID
    */
   static async open(folder: string, settings: EvaluationSettings): Promise<Evaluations> {
     const identity = sha256(JSON.stringify(settings));
     const file = path.join(folder, `evaluations-${identity.slice(0, 12)}.json`);
+    await removeTemporarySiblings(file);
     if (!(await exists(file))) return new Evaluations(file, identity, new Map());
     const found = await readJson(file, schema as z.ZodType<z.output<typeof schema>>, 'CACHE_INVALID');
     if (found.identity !== identity) {

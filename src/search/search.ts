@@ -9,7 +9,7 @@ import { describePipeline, type PipelineShape } from '../pipeline/open.js';
 import { TextEncoder } from '../pipeline/text-encoder.js';
 import { type PlanFile, writePlan } from '../quantize/plan-file.js';
 import type { Metric } from '../report/results.js';
-import { assertWritable, refuseExisting } from '../util/files.js';
+import { assertWritable, refuseExisting, withOutput } from '../util/files.js';
 import { contentHash, sha256 } from '../util/hash.js';
 import { Evaluations } from './evaluations.js';
 import { planWithout } from './plan-of.js';
@@ -70,13 +70,17 @@ export interface SearchSummary {
 /**
  * Searches the smallest plan that passes the gate. Every plan that is tried is quantized and evaluated as it would be for use.
  *
- * @throws WanqError as `quantize`, `evaluate` and `measureSensitivity`
+ * @throws WanqError as `quantize`, `evaluate` and `measureSensitivity`; LOCKED
  */
 export async function search(options: SearchOptions): Promise<SearchSummary> {
   await refuseExisting(options.output);
   await assertWritable(options.output);
   const unmeasured = options.rules.find(({ metric, level }) => level === 'error' && metric.startsWith('fvd_'));
   if (unmeasured && options.features === undefined) throw unjudged(unmeasured.metric, 'it needs a feature network');
+  return withOutput(options.output, () => withOutput(options.cache, () => searchOver(options)));
+}
+
+async function searchOver(options: SearchOptions): Promise<SearchSummary> {
   const started = performance.now();
   const subject = await openSubject(options);
   const shared = options.shared ?? (await SharedReference.open());

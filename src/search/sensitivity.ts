@@ -8,9 +8,10 @@ import { readScheduler } from '../pipeline/schedulers/index.js';
 import { encodePrompts } from '../pipeline/text-encoder.js';
 import { RuntimeHost } from '../runtime/host.js';
 import { providersFor } from '../runtime/providers.js';
-import { assertWritable } from '../util/files.js';
+import { assertWritable, withOutput } from '../util/files.js';
 import { sha256 } from '../util/hash.js';
 import { Scratch } from '../util/scratch.js';
+import { removeTemporarySiblings } from '../util/temporary.js';
 import { Figures, type Unit } from './figures.js';
 import { Measurement } from './measurement.js';
 import { chooseSamples, promptsOf, type SampleSpace, sampleLimit } from './samples.js';
@@ -64,19 +65,19 @@ const DEFAULT_BUCKETS = 5;
  * Interrupted at any moment, a second call with the same options goes on after the last finished sample. Entries that the output file has are not
  * measured again; entries that were deleted are.
  *
- * @throws WanqError as `quantize`; SENSITIVITY_MISMATCH, SENSITIVITY_INVALID of a file that is there
+ * @throws WanqError as `quantize`; SENSITIVITY_MISMATCH, SENSITIVITY_INVALID of a file that is there; LOCKED
  */
 export async function measureSensitivity(options: SensitivityOptions): Promise<Sensitivity> {
   await assertWritable(options.output);
   const subject = await openSubject(options);
   try {
-    return await measureSubject(subject, options);
+    return await withOutput(options.output, () => measureSubject(subject, options));
   } finally {
     await subject.loaded.close();
   }
 }
 
-/** As {@link measureSensitivity}. Changes the subject's graph. */
+/** As {@link measureSensitivity}, for who holds the output already. Changes the subject's graph. */
 export async function measureSubject(subject: Subject, options: MeasureOptions): Promise<Sensitivity> {
   const { prompts, negativePrompt, steps, guidance, seed, budget, output, signal } = options;
   if (prompts.length === 0) throw new WanqError('PROMPTS_EMPTY', 'there are no prompts to measure on');
@@ -95,6 +96,7 @@ export async function measureSubject(subject: Subject, options: MeasureOptions):
     shape: [channels, frames, height, width],
   };
   const units = unitsOf(subject);
+  await removeTemporarySiblings(output);
   const found = await readSensitivity(output, identity, units);
   if (found && 'samples' in budget && budget.samples !== found.samples.length) {
     throw new WanqError(

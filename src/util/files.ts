@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import {
   copyFile,
@@ -18,6 +17,8 @@ import {
 import path from 'node:path';
 import { fromSystemError, printable, WanqError } from '../errors.js';
 import { MAX_IO_CHUNK } from '../limits.js';
+import { withLock } from './lock.js';
+import { removeTemporarySiblings, temporarySibling } from './temporary.js';
 import { megabytes } from './units.js';
 
 /** Reads exactly `length` bytes at `offset`, in chunks: a single read past 2^31-1 aborts Node. */
@@ -96,24 +97,23 @@ export async function exists(file: string): Promise<boolean> {
   }
 }
 
-/** A sibling name nobody else uses, so that a rename onto `target` stays on one file system. */
-export function temporarySibling(target: string): string {
-  const { dir, base } = path.parse(path.resolve(target));
-  return path.join(dir, `.${base}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`);
-}
-
 /**
  * Writes a file so that after a crash it is absent, old or complete: sibling, fsync, rename, fsync of the folder.
+ * @param sync false: after a power cut the file may be anything, where its reader can tell
  * @throws WanqError NOT_WRITABLE, NO_SPACE, NOT_FOUND
  */
-export async function writeAtomic(file: string, chunks: Iterable<Uint8Array> | string): Promise<void> {
-  const temporary = temporarySibling(file);
-  return withParents(file, () => replaceFile(file, temporary, chunks)).catch((error) => {
+export async function writeAtomic(
+  file: string,
+  chunks: Iterable<Uint8Array> | string,
+  { sync = true } = {},
+): Promise<void> {
+  return withParents(file, () => replaceFile(file, chunks, sync)).catch((error) => {
     throw fromSystemError(error, file);
   });
 }
 
-async function replaceFile(file: string, temporary: string, chunks: Iterable<Uint8Array> | string): Promise<void> {
+async function replaceFile(file: string, chunks: Iterable<Uint8Array> | string, sync: boolean): Promise<void> {
+  const temporary = temporarySibling(file);
   try {
     const handle = await open(temporary, 'wx');
     try {
@@ -122,12 +122,12 @@ async function replaceFile(file: string, temporary: string, chunks: Iterable<Uin
         await writeFully(handle, chunk, offset);
         offset += chunk.byteLength;
       }
-      await handle.sync();
+      if (sync) await handle.sync();
     } finally {
       await handle.close();
     }
     await rename(temporary, file);
-    await syncFolder(path.dirname(path.resolve(file)));
+    if (sync) await syncFolder(path.dirname(path.resolve(file)));
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
@@ -136,26 +136,73 @@ async function replaceFile(file: string, temporary: string, chunks: Iterable<Uin
 
 /**
  * Fills a fresh sibling folder and renames it to `target`: the folder appears complete or not at all.
- * @throws WanqError OUTPUT_EXISTS where `target` is there already
+ * @throws WanqError OUTPUT_EXISTS where `target` is there already; LOCKED
  */
 export async function writeFolderAtomic<T>(target: string, fill: (folder: string) => Promise<T>): Promise<T> {
   await refuseExisting(target);
   await assertWritable(target);
-  const temporary = temporarySibling(target);
-  return withParents(target, async () => {
+  return withOutput(target, async () => {
+    const temporary = temporarySibling(target);
     try {
       await mkdir(temporary);
-      const result = await fill(temporary);
-      await syncTree(temporary);
-      await refuseExisting(target);
-      await rename(temporary, target);
-      await syncFolder(path.dirname(temporary));
-      return result;
+      return await fillAndName(temporary, target, fill);
     } catch (error) {
       await rm(temporary, { recursive: true, force: true });
       throw error;
     }
-  }).catch((error) => {
+  });
+}
+
+/** Where the unfinished state of an output lies that can be gone on with. */
+export function partialPath(target: string): string {
+  return `${target}.partial`;
+}
+
+/**
+ * As {@link writeFolderAtomic}, but what lies in the folder when `fill` fails, or is killed, stays beside `target` for the next call, unless it is
+ * nothing.
+ * @throws WanqError OUTPUT_EXISTS, LOCKED
+ */
+export async function writeFolderResumable<T>(target: string, fill: (folder: string) => Promise<T>): Promise<T> {
+  await refuseExisting(target);
+  await assertWritable(target);
+  return withOutput(target, async () => {
+    const partial = partialPath(target);
+    await mkdir(partial, { recursive: true });
+    try {
+      return await fillAndName(partial, target, fill);
+    } catch (error) {
+      await rmdir(partial).catch(() => {});
+      throw error;
+    }
+  });
+}
+
+async function fillAndName<T>(folder: string, target: string, fill: (folder: string) => Promise<T>): Promise<T> {
+  const result = await fill(folder);
+  await syncTree(folder);
+  await refuseExisting(target);
+  await rename(folder, target);
+  await syncFolder(path.dirname(path.resolve(target)));
+  return result;
+}
+
+/**
+ * Holds an output for `work`: its folder is made, no other process of wanq writes it meanwhile, and what killed ones left of it is removed.
+ * @param others files that are written with it and lie in the same folder
+ * @throws WanqError LOCKED; NOT_WRITABLE, NO_SPACE, NOT_FOUND
+ */
+export async function withOutput<T>(
+  target: string,
+  work: () => Promise<T>,
+  others: readonly string[] = [],
+): Promise<T> {
+  return withParents(target, () =>
+    withLock(target, async () => {
+      for (const file of [target, ...others]) await removeTemporarySiblings(file);
+      return work();
+    }),
+  ).catch((error) => {
     throw fromSystemError(error, target);
   });
 }

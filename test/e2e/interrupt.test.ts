@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { alive, childrenOf, type Running, until, Workplace } from '../helpers/cli.js';
+import { figuresOf } from '../helpers/figures.js';
 import { MICRO_PIPELINE } from '../helpers/fixtures.js';
 
 const place = new Workplace();
@@ -13,7 +14,8 @@ const quantize = (calibration: string, output: string): string[] => [
 ];
 const files = (start: string): string[] => readdirSync(place.path()).filter((name) => name.startsWith(start));
 /** The temporary folder beside `output` that a command fills. */
-const unfinished = (output: string): string | undefined => files(`.${output}.`)[0];
+const unfinished = (output: string): string | undefined =>
+  files(`.${output}.`).find((name) => name.endsWith('.tmp') && !name.includes('.lock.'));
 const onnxruntime = (running: Running): Promise<number[]> =>
   until(() => {
     const found = childrenOf(running.child);
@@ -48,6 +50,8 @@ describe.skipIf(process.platform === 'win32')('an interrupted', () => {
     if (signal === 'SIGINT') expect(ms).toBeLessThan(1000);
     await until(() => alive(workers).length === 0, 5000);
     expect(place.listing().filter((line) => line.includes(signal))).toEqual([
+      // Who is killed does not take its lock away.
+      ...(signal === 'SIGKILL' ? [expect.stringContaining('work/.SIGKILL.lock ')] : []),
       expect.stringContaining(`work/${signal}.partial `),
     ]);
 
@@ -77,27 +81,9 @@ describe.skipIf(process.platform === 'win32')('an interrupted', () => {
     });
   });
 
-  it.each([
-    ['quantize', quantize('whole', 'out')],
-    [
-      'eval',
-      [
-        'eval',
-        MICRO_PIPELINE,
-        MICRO_PIPELINE,
-        '--prompts',
-        'prompts.txt',
-        '--steps',
-        '6',
-        '--device',
-        'cpu',
-        '-o',
-        'out',
-      ],
-    ],
-  ])('%s leaves nothing behind', async (_, args) => {
+  it('quantize leaves nothing behind', async () => {
     const before = place.listing();
-    const running = place.start(args, { group: true });
+    const running = place.start(quantize('whole', 'out'), { group: true });
     await until(() => unfinished('out'));
     const workers = await onnxruntime(running);
     expect(await interrupt(running, 'SIGINT')).toBeLessThan(1000);
@@ -108,4 +94,51 @@ describe.skipIf(process.platform === 'win32')('an interrupted', () => {
     expect(alive(workers)).toEqual([]);
     expect(place.listing()).toEqual(before);
   });
+
+  it('quantize that was killed leaves what the next one removes', async () => {
+    const before = place.listing();
+    const running = place.start(quantize('whole', 'killed'), { group: true });
+    await until(() => unfinished('killed'));
+    await interrupt(running, 'SIGKILL');
+    expect(place.listing()).not.toEqual(before);
+    await place.succeed(quantize('whole', 'killed'));
+    expect(files('killed')).toEqual(['killed']);
+    expect(files('.killed')).toEqual([]);
+  });
+
+  const evaluate = (output: string): string[] => [
+    ...['eval', MICRO_PIPELINE, MICRO_PIPELINE, '--prompts', 'prompt.txt', '--steps', '2', '--sigmas', '0.5'],
+    ...['--no-linears', '--noise-floor', 'none', '--device', 'cpu', '-o', output],
+  ];
+
+  it('eval goes on after SIGINT and SIGKILL and ends with the same figures', async () => {
+    place.write('prompt.txt', 'a red circle');
+    for (const [signal, least] of [
+      ['SIGINT', 1],
+      ['SIGKILL', 4],
+    ] as const) {
+      const running = place.start(evaluate('again'), { group: true });
+      await until(() => steps('again') >= least);
+      const workers = await onnxruntime(running);
+      await interrupt(running, signal);
+      const { code, stdout, stderr } = await running.outcome;
+      expect([code, stdout]).toEqual([signal === 'SIGINT' ? 130 : null, '']);
+      if (signal === 'SIGINT') expect(stderr).toContain('again.partial keeps what was finished');
+      await until(() => alive(workers).length === 0, 5000);
+    }
+    const other = await place.wanq([...evaluate('again'), '--seed', '1']);
+    expect(other.stderr).toMatch(/^wanq: again\.partial .* \(it differs in seed\).* \[CACHE_INVALID\]\n$/);
+    const resumed = await place.succeed(evaluate('again'));
+    expect(resumed.stderr).toMatch(/^took \d+ finished steps over from an interrupted evaluation$/m);
+    await place.succeed(evaluate('whole-eval'));
+    expect(figuresOf(place.path('again'))).toEqual(figuresOf(place.path('whole-eval')));
+    expect(files('again')).toEqual(['again']);
+    expect(files('.again')).toEqual([]);
+  }, 120_000);
+
+  /** Steps that an evaluation has finished. */
+  function steps(output: string): number {
+    const journal = place.path(`${output}.partial`, 'journal');
+    return existsSync(journal) ? readdirSync(journal).filter((name) => name.endsWith('.step')).length : 0;
+  }
 });

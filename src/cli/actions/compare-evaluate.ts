@@ -21,7 +21,7 @@ import { startProgress } from '../ui/progress.js';
 
 export type EvaluatingFlags = Omit<
   EvaluateOptions,
-  'quantized' | 'prompts' | 'sensitivities' | 'shared' | 'signal' | `on${string}`
+  'quantized' | 'prompts' | 'sensitivities' | 'shared' | 'journal' | 'signal' | `on${string}`
 > & {
   readonly prompts?: string;
   readonly output?: string;
@@ -169,7 +169,7 @@ async function settingsOf(
 }
 
 /** Folders of reports that are being written, or were when wanq was killed. */
-const UNFINISHED = /^\..+\.tmp$/;
+const UNFINISHED = /^\..+\.(tmp|lock)$/;
 
 /**
  * Subjects whose reports are in the output already.

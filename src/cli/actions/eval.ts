@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { ExitCode, WanqError } from '../../errors.js';
+import { ExitCode, printable, WanqError } from '../../errors.js';
+import { type Journal, withJournal } from '../../evaluate/journal.js';
 import type { EvaluateOptions } from '../../evaluate/options.js';
 import { SharedReference } from '../../evaluate/shared-reference.js';
 import { readBaseline } from '../../gate/baseline.js';
@@ -14,7 +16,8 @@ import { assertRemediable } from '../../remedy/ladder.js';
 import { formatBytes, formatInterval, formatMetric, titledMetrics } from '../../report/format.js';
 import { figureText, type Results, resultsToJson } from '../../report/results.js';
 import { readSensitivityFigures } from '../../search/sensitivity-file.js';
-import { writeFolderAtomic } from '../../util/files.js';
+import { partialPath, writeFolderResumable } from '../../util/files.js';
+import { temporarySibling } from '../../util/temporary.js';
 import { argumentsOf } from '../arguments.js';
 import type { Action } from '../command.js';
 import { evalOptions } from '../eval-options.js';
@@ -29,7 +32,7 @@ import { mend, type RemedyFlags, remedyRequest } from './eval-remedy.js';
 
 type Flags = Omit<
   EvaluateOptions,
-  'reference' | 'quantized' | 'prompts' | 'sensitivities' | 'shared' | 'signal' | `on${string}`
+  'reference' | 'quantized' | 'prompts' | 'sensitivities' | 'shared' | 'journal' | 'signal' | `on${string}`
 > &
   RemedyFlags &
   Omit<GateOutputFlags, 'rules'> & {
@@ -66,15 +69,17 @@ export const run: Action = async (context, { positional, flags }) => {
     rules: outputs.rules,
   };
   const again = argumentsOf(evalOptions(), flags);
-  const shared = request && (await SharedReference.open());
+  let shared: SharedReference | undefined;
   try {
     const progress = startProgress(context, 'loading the pipelines');
-    const judged = await writeFolderAtomic(output, (folder) =>
-      evaluateInto(
+    const measure = async (folder: string, journal: Journal): Promise<Evaluated> => {
+      // Remedies go on with the reference's arrays.
+      const shared = request && (await SharedReference.open(journal.scratch));
+      const evaluated = await evaluateInto(
         folder,
         {
           ...measured,
-          ...{ reference, quantized, weights, sensitivities, shared, signal: context.signal },
+          ...{ reference, quantized, weights, sensitivities, shared, journal, signal: context.signal },
           onProgress: ({ stage, done, total }) => progress.update(`${stage}: ${done}/${total}`),
         },
         rules,
@@ -84,8 +89,23 @@ export const run: Action = async (context, { positional, flags }) => {
           judged: (verdict, results) => (before ? withBaseline(verdict, compareBaseline(before, results)) : verdict),
           advise: ({ results, verdict }) => adviseOn(advising, verdict, { folder, ...differences(results) }),
         },
-      ),
-    ).finally(() => progress.stop());
+      );
+      return { ...evaluated, shared, resumed: journal.resumed };
+    };
+    const kept = request && temporarySibling(output);
+    const judged = await writeFolderResumable(output, (folder) =>
+      withJournal(folder, (journal) => measure(folder, journal), kept),
+    )
+      .catch((error) => {
+        const partial = partialPath(output);
+        if (existsSync(partial) && keepsWork(error)) {
+          context.say(`${printable(partial)} keeps what was finished: the same command goes on from there`);
+        }
+        throw error;
+      })
+      .finally(() => progress.stop());
+    ({ shared } = judged);
+    if (judged.resumed > 0) context.say(`took ${judged.resumed} finished steps over from an interrupted evaluation`);
     const { results, verdict, advice } = judged;
     if (gate !== undefined) await writeGateOutputs(context, verdict, results, outputs);
     for (const note of warnings(results)) context.say(`warning: ${note}`);
@@ -108,6 +128,17 @@ export const run: Action = async (context, { positional, flags }) => {
     await shared?.close();
   }
 };
+
+type Evaluated = Awaited<ReturnType<typeof evaluateInto>> & {
+  readonly shared: SharedReference | undefined;
+  /** Steps that an interrupted evaluation had finished. */
+  readonly resumed: number;
+};
+
+/** Whether a failure is of this run, and not of what lies where it was to be written. */
+function keepsWork(error: unknown): boolean {
+  return !(error instanceof WanqError) || !['LOCKED', 'OUTPUT_EXISTS', 'CACHE_INVALID'].includes(error.code);
+}
 
 /** SQNR of linears from a sensitivity file of the reference. */
 async function figuresOf(file: string, reference: string): Promise<ReadonlyMap<string, number>> {

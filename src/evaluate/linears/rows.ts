@@ -29,6 +29,8 @@ export interface LinearsContext {
   readonly sensitivities: ReadonlyMap<string, number> | undefined;
   /** Whether the reference has the weights that were quantized; else nothing says what is too much of an error. */
   readonly comparable: boolean;
+  /** Takes over what an interrupted run finished. */
+  step<T>(name: string, make: () => Promise<T>): Promise<T>;
   onLinear(): void;
 }
 
@@ -40,8 +42,10 @@ export async function linearRows(pairs: readonly LinearPair[], context: LinearsC
   const index = indexGraph(context.quantized.model.graph);
   const { producers } = indexGraph(context.reference.model.graph);
   const rows: LinearRow[] = [];
-  for await (const row of ahead(pairs, (pair) => linearRow(pair, index, producers, context))) {
-    rows.push(row);
+  const row = ([i, pair]: [number, LinearPair]): Promise<LinearRow> =>
+    context.step(`linear ${i}`, () => linearRow(pair, index, producers, context));
+  for await (const made of ahead([...pairs.entries()], row)) {
+    rows.push(made);
     context.onLinear();
   }
   return rows;

@@ -26,7 +26,7 @@ export async function encodeClips(bench: Workbench): Promise<EncodedClips | unde
         const encoded: LatentClip[] = [];
         for (const [i, prompt] of source.prompts.entries()) {
           const key = `clip${i}`;
-          await scratch.put(key, await encoder.encode(await source.video(i)));
+          await bench.step(key, async () => scratch.put(key, await encoder.encode(await source.video(i))));
           encoded.push({ prompt, key });
           bench.tick();
         }

@@ -71,19 +71,25 @@ export async function compareLinears(bench: Workbench, context: RunContext): Pro
     const inputs = await tappedInputs(bench, context);
     bench.begin('linears', 2 * inputs.length + pairs.length);
     const ofReference = pairs.map(({ linear }) => ({ value: linear.activation, channels: linear.inFeatures }));
-    const rowsOfReference = await tap(bench, 'reference', bench.referenceDevice, reference, ofReference, inputs);
-    const rowsOfQuantized = await tap(bench, 'quantized', bench.options.device, quantized, valuesOf(pairs), inputs);
+    const ofTheReference = await tap(bench, 'reference', bench.referenceDevice, reference, ofReference, inputs);
+    const ofTheQuantized = await tap(bench, 'quantized', bench.options.device, quantized, valuesOf(pairs), inputs);
     const plan = await planOf(bench.quantized);
     const { sensitivities, weights } = bench.options;
     const trained = weights !== undefined && (await openWeights(weights, reference, reference.model.graph, source));
     if (trained) runPasses(reference.model, [replaceWeights(trained.replaced)]);
     const comparable = !quantized.model.metadata.has(TRAINED) || trained !== false;
-    return await bench.withHost('cpu', null, (host) =>
+    const rows = await bench.withHost('cpu', null, (host) =>
       linearRows(trained ? pairLinears(reference.model, quantized.model) : pairs, {
-        ...{ host, reference, quantized, rowsOfReference, rowsOfQuantized, plan, sensitivities, comparable },
+        ...{ host, reference, quantized, plan, sensitivities, comparable },
+        rowsOfReference: ofTheReference.of,
+        rowsOfQuantized: ofTheQuantized.of,
+        step: (name, make) => bench.step(name, make),
         onLinear: () => bench.tick(),
       }),
     );
+    // Gigabytes of a large model.
+    for (const key of [...ofTheReference.keys, ...ofTheQuantized.keys]) await bench.scratch.remove(key);
+    return rows;
   } finally {
     await reference.close();
     await quantized.close();
@@ -130,7 +136,7 @@ async function tappedInputs(
   return inputs;
 }
 
-/** @returns rows of each value, those of all inputs one behind the other, from the scratch folder */
+/** Samples values of a model; rows of each, those of all inputs one behind the other, go to the scratch folder. */
 async function tap(
   bench: Workbench,
   name: string,
@@ -138,20 +144,26 @@ async function tap(
   { model, path: file }: LoadedModel,
   values: readonly TappedValue[],
   inputs: readonly DenoiserInput[],
-): Promise<RowsOf> {
+): Promise<TappedRows> {
   const distinct = [...new Map(values.map((value) => [value.value, value])).values()];
-  const parts = new Map<string, Float32Array[]>(distinct.map(({ value }) => [value, []]));
-  await bench.withHost(device, null, async (host, options) => {
-    const source = { file, model, face: bench.shape, options };
-    const tapped = await TappedTransformer.open(host, source, distinct, TOKENS);
-    for (const [i, input] of inputs.entries()) {
-      for (const [value, rows] of await tapped.run(input, i)) parts.get(value)?.push(rows);
-      bench.tick();
-    }
+  const keys = new Map(distinct.map(({ value }, i) => [value, `${name}-value${i}`]));
+  await bench.step(`values of the ${name}`, async () => {
+    const parts = new Map<string, Float32Array[]>(distinct.map(({ value }) => [value, []]));
+    await bench.withHost(device, null, async (host, options) => {
+      const source = { file, model, face: bench.shape, options };
+      const tapped = await TappedTransformer.open(host, source, distinct, TOKENS);
+      for (const [i, input] of inputs.entries()) {
+        for (const [value, rows] of await tapped.run(input, i)) parts.get(value)?.push(rows);
+        bench.tick();
+      }
+    });
+    for (const [value, rows] of parts) await bench.scratch.put(keys.get(value) as string, concatenated(rows));
   });
-  const place = new Map(distinct.map(({ value }, i) => [value, `${name}-value${i}`]));
-  for (const [value, rows] of parts) {
-    await bench.scratch.put(place.get(value) as string, concatenated(rows));
-  }
-  return (value) => bench.scratch.get(place.get(value) as string);
+  return { of: (value) => bench.scratch.get(keys.get(value) as string), keys: [...keys.values()] };
+}
+
+interface TappedRows {
+  readonly of: RowsOf;
+  /** Of the scratch folder. */
+  readonly keys: readonly string[];
 }

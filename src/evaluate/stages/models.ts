@@ -1,3 +1,4 @@
+import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { addDifferences, type Difference, relativeError } from '../../numerics/stats.js';
 import { loadModel } from '../../onnx/load.js';
@@ -70,7 +71,8 @@ export function runReference(
       await runs.sample(take, keys.take('reference', i), { record });
     }
     const latentClips = clips ?? inspected.map(({ prompt }, i) => ({ prompt, key: keys.take('reference', i) }));
-    const encoderErrors = own && (await runs.fed(own).teacherForced(records(bench)));
+    const encoderErrors =
+      own && (await runs.fed(own).teacherForced('reference with the quantized encoder', records(bench)));
     await renoiseAll('reference', bench, runs, latentClips);
     return { clips: latentClips, encoderErrors };
   });
@@ -88,7 +90,7 @@ export function runQuantized(
   bench.begin('quantized model', chains * chainLength(bench) + clips.length * options.sigmas.length);
   const source = { path: bench.quantized.modelPath('transformer') };
   return bench.runModel(LABELS.quantized, source, options.device, context, async (runs) => {
-    const errors = await runs.teacherForced(records(bench));
+    const errors = await runs.teacherForced('quantized', records(bench));
     const drift = await inSequence(takes, (take, i) => {
       const against = i < inspected.length ? keys.record(i) : undefined;
       return runs.sample(take, keys.take('quantized', i), { against });
@@ -97,7 +99,7 @@ export function runQuantized(
     const looked = drift.slice(0, inspected.length);
     if (!own) return { errors, drift: looked, pipelineErrors: errors };
     const whole = runs.fed(own);
-    const pipelineErrors = await whole.teacherForced(records(bench));
+    const pipelineErrors = await whole.teacherForced('pipeline', records(bench));
     for (const [i, take] of inspected.entries()) await whole.sample(take, keys.take('pipeline', i));
     return { errors, drift: looked, pipelineErrors };
   });
@@ -123,29 +125,40 @@ export async function runNoiseFloor(
   if (noiseFloor === 'none') return undefined;
   const { inspected, referenceDevice } = bench;
   bench.begin('noise floor', inspected.length * chainLength(bench));
-  const rounds = noiseFloor === 'fp16-weights';
-  const source = { path: rounds ? await roundedModel(bench) : bench.reference.modelPath('transformer') };
-  const { result } = await bench.runModel(
-    'noise floor',
-    source,
-    referenceDevice,
-    context,
-    (runs) => inSequence(inspected, (take, i) => runs.sample(take, keys.take('floor', i), { against: keys.record(i) })),
-    HARMLESS[noiseFloor],
-  );
-  return result;
+  const rounded = noiseFloor === 'fp16-weights' ? path.join(bench.scratch.folder, 'rounded') : undefined;
+  try {
+    const source = rounded === undefined ? bench.reference.modelPath('transformer') : await saveRounded(bench, rounded);
+    const { result } = await bench.runModel(
+      'noise floor',
+      { path: source },
+      referenceDevice,
+      context,
+      (runs) =>
+        inSequence(inspected, (take, i) => runs.sample(take, keys.take('floor', i), { against: keys.record(i) })),
+      HARMLESS[noiseFloor],
+    );
+    return result;
+  } finally {
+    if (rounded !== undefined) await rm(rounded, { recursive: true, force: true });
+  }
 }
 
-/** @returns file of the reference with weights rounded to FP16 and back, in the scratch folder */
-async function roundedModel({ reference, scratch }: Workbench): Promise<string> {
+/**
+ * Saves the reference with weights rounded to FP16 and back.
+ * @param folder emptied: an evaluation that was killed may have left it
+ * @returns file of the graph
+ */
+async function saveRounded({ reference }: Workbench, folder: string): Promise<string> {
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder);
   const loaded = await loadModel(reference.modelPath('transformer'));
   try {
     runPasses(loaded.model, [roundWeights]);
-    await saveModel(loaded.model, loaded, scratch.folder);
+    await saveModel(loaded.model, loaded, folder);
   } finally {
     await loaded.close();
   }
-  return path.join(scratch.folder, 'model.onnx');
+  return path.join(folder, 'model.onnx');
 }
 
 async function renoiseAll(

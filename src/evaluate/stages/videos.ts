@@ -7,14 +7,13 @@ import { msSsim } from '../metrics/ms-ssim.js';
 import { framePsnr, psnr } from '../metrics/psnr.js';
 import { ssim } from '../metrics/ssim.js';
 import { temporalDifference } from '../metrics/temporal.js';
-import type { EvaluateOptions, Pictures } from '../options.js';
 import { type PerceptualFile, PerceptualNetwork } from '../perceptual.js';
-import type { LatentClip } from '../runs.js';
+import type { LatentClip, Take } from '../runs.js';
 import type { Workbench } from '../workbench.js';
 import { keys } from './models.js';
 
-/** Videos. One would leave the runtime idle while this process compares. */
-const DECODED_AHEAD = 2;
+/** Clips or takes at a time: the runtime, a process of its own, decodes the next one while this process compares. */
+const AT_A_TIME = 2;
 
 /** Networks that videos are looked at with, where the user gave them. */
 export interface Networks {
@@ -26,8 +25,8 @@ export interface Networks {
 export interface ComparedVideos {
   readonly psnrDrop: Results['psnrDrop'];
   readonly videos: Omit<Results['videos'][number], 'sqnr' | 'sqnrMin'>[];
-  /** Features of every take, where there is a network. */
-  readonly features: { readonly reference: Float32Array[]; readonly quantized: Float32Array[] } | undefined;
+  /** Keys of every take's features in the scratch folder, where there is a network. */
+  readonly features: { readonly reference: string[]; readonly quantized: string[] } | undefined;
 }
 
 /** What is to be decoded. */
@@ -73,32 +72,32 @@ type Decode = (key: string) => Promise<Video>;
 
 async function psnrDrops(bench: Workbench, { clips, source }: VideoPlan, decode: Decode): Promise<Results['psnrDrop']> {
   const { sigmas } = bench.options;
-  const rows: Results['psnrDrop'] = [];
-  // The runtime, a process of its own, decodes the next video while the last one is compared here.
-  const videos = ahead(
-    clips.flatMap(({ key }, c) => [
-      ...(source ? [] : [key]),
-      ...sigmas.flatMap((_, s) => [keys.renoised('reference', c, s), keys.renoised('quantized', c, s)]),
-    ]),
-    decode,
-    DECODED_AHEAD,
-  );
-  for (const [clip, { prompt }] of clips.entries()) {
-    const truth = source ? await source.video(clip) : await taken(videos);
-    for (const sigma of sigmas) {
-      const reference = psnr(truth.data, (await taken(videos)).data);
-      const quantized = psnr(truth.data, (await taken(videos)).data);
+  const dropsOf = async (clip: number): Promise<Results['psnrDrop']> => {
+    const { prompt, key } = clips[clip] as LatentClip;
+    const truth = source ? await source.video(clip) : await decode(key);
+    const rows: Results['psnrDrop'] = [];
+    for (const [s, sigma] of sigmas.entries()) {
+      const [a, b] = await Promise.all(['reference', 'quantized'].map((of) => decode(keys.renoised(of, clip, s))));
+      const [reference, quantized] = [psnr(truth.data, (a as Video).data), psnr(truth.data, (b as Video).data)];
       // Both infinite: both reproduce the clip exactly.
-      const drop = reference === quantized ? 0 : reference - quantized;
-      rows.push({ clip, prompt, sigma, reference, quantized, drop });
-      bench.tick();
+      rows.push({
+        clip,
+        prompt,
+        sigma,
+        reference,
+        quantized,
+        drop: reference === quantized ? 0 : reference - quantized,
+      });
     }
+    return rows;
+  };
+  const rows: Results['psnrDrop'] = [];
+  const found = ahead([...clips.keys()], (clip) => bench.step(`PSNR of clip ${clip}`, () => dropsOf(clip)), AT_A_TIME);
+  for await (const ofClip of found) {
+    rows.push(...ofClip);
+    for (const _ of ofClip) bench.tick();
   }
   return rows;
-}
-
-async function taken(videos: AsyncGenerator<Video, undefined>): Promise<Video> {
-  return (await videos.next()).value as Video;
 }
 
 interface OpenNetworks {
@@ -112,85 +111,46 @@ async function freeRuns(
   decode: Decode,
   { features, perceptual }: OpenNetworks,
 ): Promise<Omit<ComparedVideos, 'psnrDrop'>> {
-  const { takes, inspected } = bench;
-  const isFloored = (i: number): boolean => floor && i < inspected.length;
-  const decoded = ahead(
-    takes.flatMap((_, i) =>
-      ['reference', 'quantized', ...(isFloored(i) ? ['floor'] : [])].map((of) => keys.take(of, i)),
-    ),
-    decode,
-    DECODED_AHEAD,
-  );
-  const videos: ComparedVideos['videos'] = [];
-  const pictures = new Pictured(bench.options.onVideo);
-  const seen = { reference: [] as Float32Array[], quantized: [] as Float32Array[] };
-  try {
-    for (const [i, take] of takes.entries()) {
-      const a = await taken(decoded);
-      const b = await taken(decoded);
-      if (i < inspected.length) {
-        await onReference(i, a);
-        await pictures.draw(i, a, b);
-      }
-      const changed = isFloored(i) ? await taken(decoded) : undefined;
-      const looked = features && Promise.all([features.features(a), features.features(b)]);
-      looked?.catch(() => {});
-      const temporal = temporalDifference(a, b);
-      const structure = msSsim(a, b);
-      videos.push({
-        ...take,
-        psnr: psnr(a.data, b.data),
-        ssim: structure.ssim,
-        msSsim: structure.value,
-        temporalPsnr: temporal?.psnr ?? null,
-        flicker: temporal?.flickerRatio ?? null,
-        lpips: perceptual ? await perceptual.distance(a, b) : null,
-        floorPsnr: changed ? psnr(a.data, changed.data) : null,
-        floorSsim: changed ? ssim(a, changed) : null,
-        framePsnr: i < inspected.length ? framePsnr(a, b) : null,
-        strip: null,
-        sheets: null,
-      });
-      const pair = await looked;
-      if (pair) {
-        seen.reference.push(pair[0]);
-        seen.quantized.push(pair[1]);
-      }
-      bench.tick();
+  const { takes, inspected, options, scratch } = bench;
+  const featureKey = (of: string, i: number): string => `${of}-features${i}`;
+  const compare = async (i: number): Promise<ComparedVideos['videos'][number]> => {
+    const isInspected = i < inspected.length;
+    const [a, b, changed] = await Promise.all([
+      decode(keys.take('reference', i)),
+      decode(keys.take('quantized', i)),
+      floor && isInspected ? decode(keys.take('floor', i)) : undefined,
+    ]);
+    // Both go on while this process compares.
+    const drawn = isInspected ? options.onVideo?.(i, a, b) : undefined;
+    const looked = features && Promise.all([features.features(a), features.features(b)]);
+    for (const begun of [drawn, looked]) begun?.catch(() => {});
+    if (isInspected) await onReference(i, a);
+    const temporal = temporalDifference(a, b);
+    const structure = msSsim(a, b);
+    const row = {
+      ...(takes[i] as Take),
+      psnr: psnr(a.data, b.data),
+      ssim: structure.ssim,
+      msSsim: structure.value,
+      temporalPsnr: temporal?.psnr ?? null,
+      flicker: temporal?.flickerRatio ?? null,
+      lpips: perceptual ? await perceptual.distance(a, b) : null,
+      floorPsnr: changed ? psnr(a.data, changed.data) : null,
+      floorSsim: changed ? ssim(a, changed) : null,
+      framePsnr: isInspected ? framePsnr(a, b) : null,
+    };
+    const pair = await looked;
+    for (const [at, of] of pair ? (['reference', 'quantized'] as const).entries() : []) {
+      await scratch.put(featureKey(of, i), pair?.[at] as Float32Array);
     }
-  } finally {
-    await pictures.settled();
-  }
-  return {
-    videos: videos.map((video, i) => ({ ...video, ...pictures.of(i) })),
-    features: features ? seen : undefined,
+    return { ...row, ...((await drawn) ?? { strip: null, sheets: null }) };
   };
-}
-
-/** Pictures of videos, drawn one behind while others are decoded. */
-class Pictured {
-  readonly #onVideo: EvaluateOptions['onVideo'];
-  readonly #made = new Map<number, Pictures>();
-  #drawing: Promise<void> | undefined;
-
-  constructor(onVideo: EvaluateOptions['onVideo']) {
-    this.#onVideo = onVideo;
+  const videos: ComparedVideos['videos'] = [];
+  const compared = ahead([...takes.keys()], (i) => bench.step(`videos of take ${i}`, () => compare(i)), AT_A_TIME);
+  for await (const video of compared) {
+    videos.push(video);
+    bench.tick();
   }
-
-  async draw(index: number, reference: Video, quantized: Video): Promise<void> {
-    await this.#drawing;
-    this.#drawing = this.#onVideo?.(index, reference, quantized).then((made) => {
-      this.#made.set(index, made);
-    });
-    this.#drawing?.catch(() => {});
-  }
-
-  /** @throws what the last drawing threw */
-  async settled(): Promise<void> {
-    await this.#drawing;
-  }
-
-  of(index: number): Pick<ComparedVideos['videos'][number], 'strip' | 'sheets'> {
-    return this.#made.get(index) ?? { strip: null, sheets: null };
-  }
+  const keysOf = (of: string): string[] => takes.map((_, i) => featureKey(of, i));
+  return { videos, features: features && { reference: keysOf('reference'), quantized: keysOf('quantized') } };
 }

@@ -16,6 +16,11 @@ export function expectRefusal(call: () => unknown, code: ErrorCode): void {
   expect(thrownBy(call).code).toBe(code);
 }
 
-export async function expectRejection(promise: Promise<unknown>, code: ErrorCode): Promise<void> {
-  await expect(promise).rejects.toMatchObject({ name: 'WanqError', code });
+export async function expectRejection(promise: Promise<unknown>, code: ErrorCode): Promise<WanqError> {
+  const error = await promise.then(
+    () => undefined,
+    (thrown) => thrown,
+  );
+  expect(error).toMatchObject({ name: 'WanqError', code });
+  return error as WanqError;
 }

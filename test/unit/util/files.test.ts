@@ -13,8 +13,10 @@ import {
   treeSize,
   writeAtomic,
   writeFolderAtomic,
+  writeFolderResumable,
   writeFully,
 } from '../../../src/util/files.js';
+import { temporarySibling } from '../../../src/util/temporary.js';
 import { expectRejection } from '../helpers/errors.js';
 import { temporaryFolder } from '../helpers/temporary.js';
 
@@ -122,6 +124,62 @@ describe('writeFolderAtomic', () => {
     await expectRejection(written, 'OUTPUT_EXISTS');
     expect(await readdir(folder)).toEqual(['out']);
     expect(await readdir(target)).toEqual([]);
+  });
+});
+
+describe('writeFolderAtomic and writeFolderResumable', () => {
+  it.each([
+    ['atomic', writeFolderAtomic],
+    ['resumable', writeFolderResumable],
+  ] as const)('remove what killed processes left of the same target: %s', async (_, write) => {
+    const folder = await temporaryFolder();
+    const target = path.join(folder, 'out');
+    await mkdir(temporarySibling(target));
+    await writeFile(temporarySibling(path.join(folder, 'other')), '');
+    await write(target, async () => {});
+    expect(await readdir(folder)).toEqual([expect.stringMatching(/^\.other\./), 'out']);
+  });
+
+  it.each([
+    ['atomic', writeFolderAtomic],
+    ['resumable', writeFolderResumable],
+  ] as const)('refuse a target that is being written, and leave it alone: %s', async (_, write) => {
+    const folder = await temporaryFolder();
+    const target = path.join(folder, 'out');
+    await write(target, async (filling) => {
+      await writeFile(path.join(filling, 'file'), 'first');
+      await expectRejection(
+        write(target, async () => {}),
+        'LOCKED',
+      );
+    });
+    expect(await readdir(folder)).toEqual(['out']);
+    expect(await readFile(path.join(target, 'file'), 'utf8')).toBe('first');
+  });
+});
+
+describe('writeFolderResumable', () => {
+  it('gives the next call what the last one left', async () => {
+    const folder = await temporaryFolder();
+    const target = path.join(folder, 'a', 'out');
+    const failed = writeFolderResumable(target, async (filling) => {
+      await writeFile(path.join(filling, 'half'), 'x');
+      throw new Error('interrupted');
+    });
+    await expect(failed).rejects.toThrow('interrupted');
+    expect(await readdir(path.dirname(target))).toEqual(['out.partial']);
+    await writeFolderResumable(target, async (filling) => {
+      expect(await readdir(filling)).toEqual(['half']);
+    });
+    expect(await readdir(path.dirname(target))).toEqual(['out']);
+    expect(await readdir(target)).toEqual(['half']);
+  });
+
+  it('leaves nothing behind where nothing was written, the folders above it included', async () => {
+    const folder = await temporaryFolder();
+    const failed = writeFolderResumable(path.join(folder, 'a', 'out'), () => Promise.reject(new Error('failed')));
+    await expect(failed).rejects.toThrow('failed');
+    expect(await readdir(folder)).toEqual([]);
   });
 });
 

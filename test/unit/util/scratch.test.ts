@@ -1,7 +1,10 @@
-import { readdir, stat, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { exists } from '../../../src/util/files.js';
+import { ownIdentity } from '../../../src/util/process-identity.js';
 import { Scratch } from '../../../src/util/scratch.js';
 
 async function scratch(): Promise<Scratch> {
@@ -58,7 +61,33 @@ describe('Scratch', () => {
     expect(path.dirname(one.folder)).toBe(path.resolve(tmpdir()));
     expect(path.basename(one.folder)).toMatch(/^wanq-/);
     await one.put('a', Float32Array.of(1));
-    expect(await readdir(other.folder)).toEqual([]);
+    expect(await readdir(other.folder)).toEqual(['.owner']);
+  });
+
+  it('removes folders of processes that are gone, and no others', async () => {
+    const child = spawn(process.execPath, ['-e', '']);
+    await new Promise((resolve) => child.once('exit', resolve));
+    const folders: string[] = [];
+    for (const owner of [{ pid: child.pid }, { pid: child.pid, host: 'another' }, {}]) {
+      const folder = await mkdtemp(path.join(tmpdir(), 'wanq-'));
+      onTestFinished(() => rm(folder, { recursive: true, force: true }));
+      await writeFile(path.join(folder, '.owner'), JSON.stringify({ ...ownIdentity(), ...owner }));
+      folders.push(folder);
+    }
+    const unowned = await mkdtemp(path.join(tmpdir(), 'wanq-'));
+    onTestFinished(() => rm(unowned, { recursive: true, force: true }));
+    await scratch();
+    const there = await Promise.all([...folders, unowned].map((folder) => exists(folder)));
+    expect(there).toEqual([false, true, true, true]);
+  });
+
+  it('goes on elsewhere when it is moved', async () => {
+    const made = await scratch();
+    await made.put('a', Float32Array.of(1));
+    const before = made.folder;
+    await made.moveTo(`${before}-moved`);
+    expect(await made.get('a')).toEqual(Float32Array.of(1));
+    expect(await exists(before)).toBe(false);
   });
 
   it('removes its folder and all in it when it is closed, and may be closed again', async () => {

@@ -254,7 +254,7 @@ const withOthers = (forms: readonly DerivedForm[], others: number): Tensor[] =>
 async function expectFailure(
   tensors: readonly Tensor[],
   source: TensorSource,
-  judge: (streaming: Promise<void>) => Promise<void>,
+  judge: (streaming: Promise<void>) => Promise<unknown>,
 ): Promise<void> {
   const file = await open(path.join(await temporaryFolder(), 'data'), 'wx+');
   const busy = new Busy();
