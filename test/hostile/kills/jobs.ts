@@ -1,5 +1,6 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { figuresOf } from '../../helpers/figures.js';
 import { MICRO_PIPELINE } from '../../helpers/fixtures.js';
 import { wanq } from '../faults/jobs.js';
 import type { KilledJob } from './loop.js';
@@ -46,17 +47,8 @@ export async function makeKilledJobs(inputs: string): Promise<Map<string, Killed
       ],
       outputs: ['report'],
       checkpoint: 'report.partial',
-      digest: figuresOf,
+      digest: (folder) => JSON.stringify(figuresOf(folder)),
     },
   ];
   return new Map(jobs.map((job) => [job.name, job]));
-}
-
-/** Keys of results.json whose figures are of the run and not of the models. */
-const OF_THE_RUN = /(ms|seconds|bytes|date|created|at|path|took)$/i;
-
-/** Everything in a report's results that a second evaluation must find again. */
-export function figuresOf(folder: string): string {
-  const results = JSON.parse(readFileSync(path.join(folder, 'results.json'), 'utf8')) as unknown;
-  return JSON.stringify(results, (key, value) => (OF_THE_RUN.test(key) ? undefined : value));
 }
