@@ -1,14 +1,19 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { alive, childrenOf, type Outcome, type Running, until, Workplace } from '../helpers/cli.js';
+import { main } from '../../src/cli/main.js';
+import { alive, type Outcome, Workplace } from '../helpers/cli.js';
 import { MICRO_PIPELINE } from '../helpers/fixtures.js';
+import { BRIEFLY, FEW_TOKENS, wanq } from './faults/jobs.js';
+import { World } from './faults/layer.mjs';
 import { digest } from './faults/loop.js';
 
 const place = new Workplace();
 const calibrate = (output: string): string[] => [
-  ...['calibrate', MICRO_PIPELINE, '--prompts', 'prompts.txt', '--steps', '3', '--guidance', '1', '--device', 'cpu'],
+  ...['calibrate', MICRO_PIPELINE, '--prompts', place.path('prompts.txt'), ...BRIEFLY, ...FEW_TOKENS],
   ...['-o', output],
 ];
 const quantize = (output: string): string[] => [
@@ -26,8 +31,13 @@ function expectOneLine({ stdout, stderr }: Outcome, code: RegExp): void {
   expect(stderr).not.toMatch(/^\s+at |INTERNAL/m);
 }
 
-const names = (start: string): string[] => readdirSync(place.path()).filter((name) => name.includes(start));
-const same = (output: string, as: string): void => expect(digest(place.path(output))).toBe(digest(place.path(as)));
+/** What of an output there is, and beside it. */
+const names = (output: string): string[] => {
+  const found = readdirSync(place.path()).filter((name) => name.includes(path.basename(output)));
+  return found.map((name) => path.join(path.dirname(output), name));
+};
+const same = (output: string, as: string): void =>
+  expect(digest(path.resolve(place.path(), output))).toBe(digest(place.path(as)));
 
 beforeAll(async () => {
   place.write('prompts.txt', ['a red circle', 'a green ring', 'a blue square'].join('\n'));
@@ -50,52 +60,95 @@ describe('two at once on one output', () => {
   });
 });
 
-describe.skipIf(process.platform === 'win32')('the runtime of a calibration', () => {
-  const running = async (output: string): Promise<{ wanq: Running; runtime: number }> => {
-    const wanq = place.start(calibrate(output), { env: { WANQ_RUNTIME_TIMEOUT: '5' } });
-    await until(() => names(`${output}.partial`).includes(`${output}.partial`));
-    const [runtime] = await until(() => {
-      const found = childrenOf(wanq.child);
-      return found.length > 0 && found;
-    });
-    return { wanq, runtime: runtime as number };
+/** Runs a calibration in this process, and does something to its runtime when that starts, or at the first checkpoint. */
+async function disturbed(
+  output: string,
+  disturb: (runtime: number) => void,
+  when: 'start' | 'checkpoint' = 'checkpoint',
+): Promise<Outcome> {
+  const world = new World();
+  let runtime = 0;
+  const meet = (): void => {
+    if (runtime !== 0) return;
+    runtime = [...world.children][0]?.pid as number;
+    disturb(runtime);
   };
+  world.onRename = async (file) => {
+    if (file.endsWith('.partial')) meet();
+  };
+  if (when === 'start') world.onChild = meet;
+  let [stdout, stderr] = ['', ''];
+  const stream = (add: (text: string) => void): Writable =>
+    new Writable({
+      write(chunk, _, done) {
+        add(String(chunk));
+        done();
+      },
+    });
+  const io = {
+    stdout: stream((text) => {
+      stdout += text;
+    }),
+    stderr: stream((text) => {
+      stderr += text;
+    }),
+    ...{ env: {}, cwd: () => place.path(), on: () => {}, off: () => {} },
+  };
+  const code = await world.run(() => main([...calibrate(output), '-q'], io));
+  expect(runtime).not.toBe(0);
+  expect(alive([runtime])).toEqual([]);
+  return { code, stdout, stderr };
+}
 
+/** @param output a calibration that was disturbed: it has a checkpoint, and nothing else, and is gone on with */
+async function expectGoesOn(output: string): Promise<void> {
+  expect(names(output)).toEqual([`${output}.partial`]);
+  await wanq([...calibrate(output), '-q']);
+  same(output, 'whole');
+  expect(names(output)).toEqual([output]);
+}
+
+describe.skipIf(process.platform === 'win32')('the runtime of a calibration', () => {
   it.each(['SIGSEGV', 'SIGABRT', 'SIGKILL'] as const)('ends by %s: one line, the checkpoint stays', async (signal) => {
-    const output = `by-${signal}`;
-    const { wanq, runtime } = await running(output);
-    process.kill(runtime, signal);
-    const outcome = await wanq.outcome;
+    const output = place.path(`by-${signal}`);
+    const outcome = await disturbed(output, (runtime) => process.kill(runtime, signal));
     expect(outcome.code).toBe(4);
     expectOneLine(outcome, new RegExp(`${signal}.*\\[RUNTIME_CRASHED\\]`));
-    expect(alive([runtime])).toEqual([]);
-    expect(names(output)).toEqual([`${output}.partial`]);
-    expect((await place.succeed(calibrate(output))).stderr).toMatch(/^took [12] prompts over from the checkpoint$/m);
-    same(output, 'whole');
+    await expectGoesOn(output);
+  });
+
+  it('hangs: one line after the time limit, the checkpoint stays', async () => {
+    const output = place.path('hung');
+    process.env.WANQ_RUNTIME_TIMEOUT = '5';
+    try {
+      const outcome = await disturbed(output, (runtime) => process.kill(runtime, 'SIGSTOP'));
+      expect(outcome.code).toBe(4);
+      expectOneLine(outcome, /\[RUNTIME_TIMEOUT\]/);
+    } finally {
+      delete process.env.WANQ_RUNTIME_TIMEOUT;
+    }
+    await expectGoesOn(output);
   });
 });
 
-/** What a limit of address space leaves room for: Node alone wants tens of gigabytes of it, so the runtime gets what is left. */
+const DATA_BYTES = 100e6;
+
 const limits = process.platform === 'linux' && spawnSync('prlimit', ['--version']).status === 0;
 if (!limits) console.warn('SKIPPED: no prlimit here, so memory was not limited');
 
 describe.skipIf(!limits)('a runtime without memory', () => {
   it('ends in one line, and the checkpoint stays', async () => {
-    const output = 'limited';
-    const wanq = place.start(calibrate(output));
-    await until(() => names(output).includes(`${output}.partial`));
-    const [runtime] = await until(() => {
-      const found = childrenOf(wanq.child);
-      return found.length > 0 && found;
-    });
-    // Not a page more than it has: what it next asks for is refused.
-    execFileSync('prlimit', ['--pid', String(runtime), '--as=1:1', '--data=1:1']);
-    const outcome = await wanq.outcome;
+    const output = place.path('limited');
+    await disturbed(output, (runtime) => process.kill(runtime, 'SIGKILL'));
+    const before = digest(`${output}.partial`);
+    // Enough for Node, and not for onnxruntime and a model.
+    const limit = (runtime: number): void =>
+      void execFileSync('prlimit', ['--pid', String(runtime), `--data=${DATA_BYTES}`]);
+    const outcome = await disturbed(output, limit, 'start');
     expect([4, 5]).toContain(outcome.code);
     expectOneLine(outcome, /\[(RUNTIME_\w+|NO_MEMORY)\]/);
-    expect(names(output)).toEqual([`${output}.partial`]);
-    await place.succeed(calibrate(output));
-    same(output, 'whole');
+    expect(digest(`${output}.partial`)).toBe(before);
+    await expectGoesOn(output);
   });
 });
 
@@ -139,7 +192,8 @@ describe('a whole process over the layer', () => {
     WANQ_FAULT: JSON.stringify(fault),
   });
 
-  it.each([20, 60])('is killed at file operation %i, and the next one makes the output', async (at) => {
+  it('is killed at a file operation, and the next one makes the output', async () => {
+    const at = 60;
     const output = `at-${at}`;
     const killed = place.start(quantize(output), { env: over({ kind: 'kill', at }) });
     await killed.outcome;

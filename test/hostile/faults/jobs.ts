@@ -13,7 +13,7 @@ const PROMPTS = ['a red circle', 'a green ring', 'a blue square'];
 
 /** As little as a calibration can be. */
 export const BRIEFLY = ['--steps', '1', '--guidance', '1', '--device', 'cpu'];
-const FEW_TOKENS = ['--tokens', '16', '--held-tokens', '4'];
+export const FEW_TOKENS = ['--tokens', '16', '--held-tokens', '4'];
 
 /** Runs `wanq` in this process. @throws where it does not end with 0 */
 export async function wanq(args: readonly string[], world?: World): Promise<void> {

@@ -41,6 +41,8 @@ export class World {
   trace: [op: string, file: string | undefined][] | undefined;
   /** Told of every path that something was renamed to. */
   onRename: ((file: string) => Promise<void>) | undefined;
+  /** Told of every process that was started. */
+  onChild: ((child: import('node:child_process').ChildProcess) => void) | undefined;
   run<T>(work: () => T): T;
   /** Does what the system does with a process that ended, and loses power if that is the fault. */
   bury(): Promise<void>;

@@ -110,6 +110,7 @@ export class World {
     this.children = new Set();
     /** Path to the inodes that were renamed to it, for whoever wants to know what it has been. */
     this.onRename = undefined;
+    this.onChild = undefined;
     this.trace = undefined;
     /** Of power: changes of folders that no fsync has made lasting, and files with bytes that none has. */
     this.changes = [];
@@ -576,7 +577,9 @@ const CALLBACKS = {
 function recorded(start) {
   return (...args) => {
     const child = start(...args);
-    current()?.children.add(child);
+    const world = current();
+    world?.children.add(child);
+    world?.onChild?.(child);
     return child;
   };
 }
