@@ -22,6 +22,7 @@ import { openTransformer } from './observed-transformer.js';
 import { observedOutputs, observedValues, tokensPerForward } from './observed-values.js';
 import { CalibrationRun } from './run.js';
 import { promptsOf, type Shard } from './shard.js';
+import { assertCalibrationSpace } from './space.js';
 import { ActivationStatistics, OutputStatistics, type Statistics } from './statistics.js';
 
 export interface CalibrateOptions extends VideoSize {
@@ -160,6 +161,10 @@ async function calibrateOver(
       tokens,
       held,
     };
+    await assertCalibrationSpace(options.output, {
+      ...{ channels: observed.map((value) => value.channels), buckets, held },
+      branches: branchesAt(guidance).length,
+    });
     const checkpoint = checkpointPath(options.output);
     const resumed = await readCheckpoint(checkpoint, identity, shard);
     const done = [...(resumed?.done ?? [])];
