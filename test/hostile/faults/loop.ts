@@ -48,8 +48,9 @@ export const SERIES: readonly Series[] = [
   { kind: 'power', seed: 2 },
 ];
 
-/** After these nothing could be removed any more. */
-const refusesRemoval = ({ kind, lasting }: Series): boolean => lasting === true && (kind === 'EIO' || kind === 'EROFS');
+/** Whether nothing could be removed any more, or the one thing that is left could not. */
+const refusesRemoval = ({ kind, lasting }: Series, { hit }: World): boolean =>
+  (lasting === true && (kind === 'EIO' || kind === 'EROFS')) || hit?.op === 'unlink' || hit?.op === 'rmdir';
 
 const endsProcess = (kind: FaultKind): boolean => ['crash', 'kill', 'power'].includes(kind);
 
@@ -198,11 +199,11 @@ export class FaultLoop {
     clearTimeout(timer);
     // A disk that was done with loses power as well: what was reported as written must be there.
     if (typeof code !== 'number' || world.hit === undefined) await world.bury();
-    if (code === 'stopped') this.#outlive();
+    this.#outlive();
     return { code, text, world };
   }
 
-  /** Locks of a process that has ended name one that is gone; this one lives on. */
+  /** Locks that a run left name a process that is gone, as a command's would by now; this one lives on. */
   #outlive(): void {
     this.#dead ??= Number(execFileSync(process.execPath, ['-p', 'process.pid'], { encoding: 'utf8' }));
     for (const name of readdirSync(this.place).filter((entry) => entry.endsWith('.lock'))) {
@@ -246,7 +247,7 @@ export class FaultLoop {
       return;
     }
     const left = [...others, ...scratch];
-    if (left.length > 0 && !refusesRemoval(series)) problem(`left ${left.join(', ')}`);
+    if (left.length > 0 && !refusesRemoval(series, world)) problem(`left ${left.join(', ')}`);
     if (world.handles.size > 0) problem(`${world.handles.size} files are open still`);
     if ([...world.children].some(({ exitCode, signalCode }) => exitCode === null && signalCode === null)) {
       problem('a process runs still');

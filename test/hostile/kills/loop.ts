@@ -50,6 +50,8 @@ const GONE_WITHIN_MS = 5000;
 export class KillLoop {
   readonly #root: string;
   readonly #random: MersenneTwister;
+  /** Of a whole run, ms, as it was last seen. */
+  #length = 0;
 
   /** @param root a folder of its own */
   constructor(root: string, seed: number) {
@@ -71,6 +73,7 @@ export class KillLoop {
     const { code, stderr } = await this.#start(job).outcome;
     const ms = performance.now() - start;
     if (code !== 0) throw new Error(`${job.name} ends with ${code}: ${stderr}`);
+    this.#length = ms;
     const wanted = this.#digests(job);
     const tally: KillTally = {
       ...{ job: job.name, kills: 0, groups: 0, withCheckpoint: 0, absent: 0, complete: 0, finished: 0, takenOver: 0 },
@@ -87,10 +90,12 @@ export class KillLoop {
   async #untilDone(job: KilledJob, kills: number, wanted: readonly string[], tally: KillTally): Promise<void> {
     for (let first = true; ; ) {
       const kill = tally.kills < kills && (first || this.#random.uniform() < 0.6);
+      const whole = first;
       first = false;
+      const start = performance.now();
       const { code, stderr, killed } = await this.#attempt(
         job,
-        kill ? tally.ms * 1.1 * this.#random.uniform() : undefined,
+        kill ? 1.1 * this.#length * this.#random.uniform() : undefined,
         tally,
       );
       if (killed) {
@@ -108,6 +113,8 @@ export class KillLoop {
         tally.problems.push(`after kill ${tally.kills} it ended with ${code}: ${stderr.trim()}`);
         return;
       }
+      // How busy the machine is changes; of a run that was resumed there was less to do.
+      if (whole) this.#length = performance.now() - start;
       tally.takenOver += Number(job.resumed?.exec(stderr)?.[1] ?? 0);
       return this.#compare(job, wanted, tally, true);
     }
