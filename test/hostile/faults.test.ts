@@ -128,9 +128,9 @@ describe('with a fault at some file operation, outputs are absent, old or comple
     ['evaluations', { kind: 'EIO' }, 5],
     ['plan file', { kind: 'short' }, 1],
     ['compare', { kind: 'EMFILE' }, 5],
-    ['import', { kind: 'crash' }, 9],
-    ['quantize', { kind: 'ENOSPC', lasting: true }, 61],
-    ['quantize', { kind: 'crash' }, 61],
+    ['import', { kind: 'crash' }, 15],
+    ['quantize', { kind: 'ENOSPC', lasting: true }, 97],
+    ['quantize', { kind: 'crash' }, 97],
     ['merge', { kind: 'power', seed: 3 }, 180],
   ];
 

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { figuresOf } from '../../helpers/figures.js';
 import { MICRO_PIPELINE } from '../../helpers/fixtures.js';
-import { wanq } from '../faults/jobs.js';
+import { FEW_TOKENS, wanq } from '../faults/jobs.js';
 import type { KilledJob } from './loop.js';
 
 const SAMPLING = ['--guidance', '1', '--device', 'cpu'];
@@ -17,7 +17,7 @@ export async function makeKilledJobs(inputs: string): Promise<Map<string, Killed
   const prompts = ['a red circle', 'a green ring', 'a blue square', 'a white diamond', 'a gray cross'];
   writeFileSync(input('prompts.txt'), prompts.join('\n'));
   const sampling = [MICRO_PIPELINE, '--prompts', input('prompts.txt'), ...SAMPLING];
-  await wanq(['calibrate', ...sampling, '--steps', '2', '-q', '-o', input('calibration')]);
+  await wanq(['calibrate', ...sampling, '--steps', '1', ...FEW_TOKENS, '-q', '-o', input('calibration')]);
   const plain = ['--calibration', input('calibration'), '--method', 'minmax', '--smooth', 'none'];
   await wanq(['quantize', MICRO_PIPELINE, ...plain, '--link', '-q', '-o', input('quantized')]);
   const jobs: KilledJob[] = [
@@ -27,6 +27,12 @@ export async function makeKilledJobs(inputs: string): Promise<Map<string, Killed
       outputs: ['c'],
       checkpoint: 'c.partial',
       resumed: /^took (\d+) prompts over/m,
+    },
+    {
+      name: 'calibrate, briefly',
+      args: ['calibrate', ...sampling, '--steps', '1', ...FEW_TOKENS, '-o', 'c'],
+      outputs: ['c'],
+      checkpoint: 'c.partial',
     },
     {
       name: 'quantize',
