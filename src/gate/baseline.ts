@@ -3,7 +3,7 @@ import { printable, WanqError } from '../errors.js';
 import { MAX_JSON_BYTES } from '../limits.js';
 import { mean } from '../numerics/stats.js';
 import { figure } from '../util/figure.js';
-import { readText, writeAtomic } from '../util/files.js';
+import { readText, withOutput, writeAtomic } from '../util/files.js';
 import { sha256 } from '../util/hash.js';
 import { readJson } from '../util/json.js';
 import { stated } from '../util/stated.js';
@@ -177,7 +177,7 @@ export function nameOf(prompt: string): string {
 
 /** @throws WanqError NOT_WRITABLE, NO_SPACE, NOT_FOUND */
 export async function writeBaseline(file: string, baseline: Baseline): Promise<void> {
-  await writeAtomic(file, baselineText(baseline));
+  await withOutput(file, () => writeAtomic(file, baselineText(baseline)));
 }
 
 /** JSON with a line for each row, so that a change of one figure is a change of one line. */

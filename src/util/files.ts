@@ -125,12 +125,16 @@ export async function readText(file: string, maxBytes: number): Promise<string> 
   }
 }
 
+/** Whether something is there. What cannot be looked at counts as neither: it must not be taken for absent and written over. */
 export async function exists(file: string): Promise<boolean> {
   try {
     await lstat(file);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG' || code === 'ERR_INVALID_ARG_VALUE')
+      return false;
+    throw fromSystemError(error, file);
   }
 }
 
