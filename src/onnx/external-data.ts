@@ -1,6 +1,6 @@
 import { type FileHandle, lstat, realpath } from 'node:fs/promises';
 import path from 'node:path';
-import { printable, WanqError } from '../errors.js';
+import { fromSystemError, printable, WanqError } from '../errors.js';
 import type { Tensor } from '../ir/tensor.js';
 import { MAX_DATA_FILES, MAX_SHARED_RANGE } from '../limits.js';
 import { fillFully, openRegular, openSeen, readFully } from '../util/files.js';
@@ -164,10 +164,11 @@ async function openInside(model: string, location: string, tensorName: string): 
   try {
     [resolved, root] = await Promise.all([realpath(path.join(folder, location)), realpath(folder)]);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw code === 'ENOENT'
-      ? refuse('is missing', 'put it beside the .onnx file')
-      : refuse(`cannot be opened (${code})`);
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') throw refuse('is missing', 'put it beside the .onnx file');
+    if (['ENOTDIR', 'ELOOP', 'ENAMETOOLONG'].includes(code)) throw refuse(`cannot be opened (${code})`);
+    // What the system refuses is no fault of the model.
+    throw fromSystemError(error, path.join(folder, location));
   }
   const inside = resolved.startsWith(root.endsWith(path.sep) ? root : root + path.sep);
   if (!inside && path.dirname(resolved) !== (await blobsOf(model, root))) throw refuse('lies outside the model folder');
