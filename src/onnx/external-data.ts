@@ -1,6 +1,6 @@
 import { type FileHandle, lstat, realpath } from 'node:fs/promises';
 import path from 'node:path';
-import { fromSystemError, printable, WanqError } from '../errors.js';
+import { fromSystemError, printable, WanqError, type WanqErrorOptions } from '../errors.js';
 import type { Tensor } from '../ir/tensor.js';
 import { MAX_DATA_FILES, MAX_SHARED_RANGE } from '../limits.js';
 import { fillFully, openRegular, openSeen, readFully } from '../util/files.js';
@@ -22,15 +22,20 @@ export class ExternalData {
 
   /**
    * Checks where tensors lie: every file and range as for reading, and that no two ranges of a file overlap, unless they are the same one.
+   * @param missing whether files may be missing: graphs are planned without their weights
    * @throws WanqError EXTERNAL_DATA_INVALID
    */
-  async check(tensors: Iterable<Tensor>): Promise<void> {
+  async check(tensors: Iterable<Tensor>, { missing = false } = {}): Promise<void> {
     const byFile = new Map<string, Range[]>();
     for (const tensor of tensors) {
       const { name, data } = tensor;
       if (data.kind !== 'external') continue;
-      const { offset, length, identity } = await this.#locate(tensor);
-      if (length === 0) continue;
+      const located = await this.#locate(tensor).catch((error: unknown) => {
+        if (missing && isMissing(error)) return undefined;
+        throw error;
+      });
+      if (!located || located.length === 0) continue;
+      const { offset, length, identity } = located;
       const ranges = byFile.get(identity);
       const range = { name, location: data.location, offset, end: offset + length };
       if (ranges) ranges.push(range);
@@ -149,13 +154,17 @@ function refuseOverlaps(ranges: Range[]): void {
   }
 }
 
+function isMissing(error: unknown): boolean {
+  return error instanceof WanqError && (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT';
+}
+
 async function openInside(model: string, location: string, tensorName: string): Promise<OpenFile> {
   const folder = path.dirname(model);
-  const refuse = (why: string, hint?: string): WanqError =>
+  const refuse = (why: string, options: WanqErrorOptions = {}): WanqError =>
     new WanqError(
       'EXTERNAL_DATA_INVALID',
       `tensor "${printable(tensorName)}": data file "${printable(location)}" ${why}`,
-      hint === undefined ? {} : { hint },
+      options,
     );
   const fault = locationFault(location);
   if (fault !== undefined) throw refuse(fault);
@@ -165,7 +174,7 @@ async function openInside(model: string, location: string, tensorName: string): 
     [resolved, root] = await Promise.all([realpath(path.join(folder, location)), realpath(folder)]);
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') throw refuse('is missing', 'put it beside the .onnx file');
+    if (code === 'ENOENT') throw refuse('is missing', { hint: 'put it beside the .onnx file', cause: error });
     if (['ENOTDIR', 'ELOOP', 'ENAMETOOLONG'].includes(code)) throw refuse(`cannot be opened (${code})`);
     // What the system refuses is no fault of the model.
     throw fromSystemError(error, path.join(folder, location));

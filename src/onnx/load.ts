@@ -45,15 +45,15 @@ export async function loadRunnable(file: string): Promise<Model> {
   const model = await loadGraph(file);
   const external = new ExternalData(file);
   try {
-    await checkData(file, model, external);
+    await checkData(file, model, external, false);
   } finally {
     await external.close();
   }
   return model;
 }
 
-async function checkData(file: string, model: Model, external: ExternalData): Promise<void> {
-  await external.check(tensorsOf(model)).catch((error: unknown) => {
+async function checkData(file: string, model: Model, external: ExternalData, missing: boolean): Promise<void> {
+  await external.check(tensorsOf(model), { missing }).catch((error: unknown) => {
     throw inFile(file, error);
   });
 }
@@ -80,7 +80,7 @@ function inFile(file: string, error: unknown): unknown {
 }
 
 /**
- * Reads a model, and checks where its weights lie.
+ * Reads a model, and checks where its weights lie; files of them may be missing until they are read.
  * @throws WanqError NOT_FOUND, NOT_READABLE; MODEL_INVALID where the file is no ONNX model; EXTERNAL_DATA_INVALID
  */
 export async function loadModel(file: string): Promise<LoadedModel> {
@@ -88,7 +88,7 @@ export async function loadModel(file: string): Promise<LoadedModel> {
   const model = decodeFile(file, bytes);
   const external = new ExternalData(file);
   try {
-    await checkData(file, model, external);
+    await checkData(file, model, external, true);
   } catch (error) {
     await external.close();
     throw error;
