@@ -81,7 +81,7 @@ function mutateTree(root: unknown, random: Random): unknown {
   const holder = random.pick(holders);
   const keys = Object.keys(holder);
   const key = keys.length > 0 ? random.pick(keys) : Array.isArray(holder) ? '0' : random.pick(KEYS);
-  const old = holder[key];
+  const old = Object.hasOwn(holder, key) ? holder[key] : undefined;
   switch (random.below(9)) {
     case 0:
       if (Array.isArray(holder)) holder.splice(Number(key), 1);
