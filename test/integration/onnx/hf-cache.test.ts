@@ -111,6 +111,11 @@ describe('a pipeline in a Hugging Face cache', async () => {
     expect(await made(cached, 'cached')).toEqual(await made(plain, 'plain'));
   });
 
+  it('has the hash of plain files', async () => {
+    expect(await contentHash(cached)).toBe(await contentHash(plain));
+    expect(await contentHash(path.join(cached, 'transformer'))).not.toBe(await contentHash(cached));
+  });
+
   it('is given to onnxruntime as it is where it is none', () =>
     withModel(plain, async (loaded) => {
       const { bytes, folder: of } = await loaded.encoded(loaded.model);
