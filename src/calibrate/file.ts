@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
 import { MAX_CALIBRATION_CHANNELS } from '../limits.js';
 import { Histogram } from '../numerics/histogram.js';
+import { parseJson } from '../util/json.js';
 import { readSafetensors, type SafeTensor, SafetensorsFile, writeSafetensors } from '../util/safetensors.js';
 import { FOLDS } from './held.js';
 import {
@@ -290,7 +291,7 @@ function headerOf(file: string, metadata: Readonly<Record<string, string>>): z.i
   }
   let json: unknown;
   try {
-    json = JSON.parse(metadata['wanq.calibration'] ?? '');
+    json = parseJson(metadata['wanq.calibration'] ?? '');
   } catch {
     return invalid(file, 'has a damaged header');
   }

@@ -184,6 +184,10 @@ describe('readCalibration refuses', () => {
     ['no schema', (_, metadata) => delete metadata['wanq.calibration.schema']],
     ['no header', (_, metadata) => delete metadata['wanq.calibration']],
     ['a header that is not JSON', (_, metadata) => (metadata['wanq.calibration'] = '{')],
+    [
+      'a key that stands twice in the header',
+      (_, metadata) => (metadata['wanq.calibration'] = metadata['wanq.calibration']?.replace('{', '{"done":[],') ?? ''),
+    ],
     ['a header that is a list', (_, metadata) => (metadata['wanq.calibration'] = '[]')],
     ['a header without an identity', inHeader((header) => delete header.identity)],
     ['an unknown key in the header', inHeader((header) => Object.assign(header, { extra: 1 }))],
