@@ -92,6 +92,9 @@ export function latentDrift(
   return { [name]: meanMetric(last, '', 'lower') };
 }
 
+/** Metrics that come of holding each linear by itself, which takes longer than all others together. */
+export const LINEAR_METRICS: readonly string[] = ['linear_excess', 'linear_sqnr_min', 'scale_ratio_max'];
+
 /** Of linears that are quantized as much as of those that are not: none may do worse than INT8 has to. */
 export function linearMetrics(rows: readonly LinearRow[]): Record<string, Metric> {
   const told = rows.flatMap(({ excess }) => excess ?? []);

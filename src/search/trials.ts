@@ -5,6 +5,7 @@ import type { Linear } from '../analyze/linears.js';
 import { printable, WanqError } from '../errors.js';
 import { evaluate } from '../evaluate/evaluate.js';
 import type { SharedReference } from '../evaluate/shared-reference.js';
+import { LINEAR_METRICS } from '../evaluate/summary.js';
 import { judge, type Verdict } from '../gate/judge.js';
 import { tokensOf } from '../pipeline/geometry.js';
 import type { PipelineShape } from '../pipeline/open.js';
@@ -81,7 +82,7 @@ export class Trials {
   async judge(givenBack: ReadonlySet<number>): Promise<boolean | undefined> {
     const { evaluations } = this.#context;
     const keys = this.#keys(givenBack);
-    const known = evaluations.get(keys);
+    const known = this.#isEnough(evaluations.get(keys));
     if (!known && !this.#mayEvaluate()) return undefined;
     const metrics = known ?? (await this.#evaluate(givenBack));
     if (!known) await evaluations.set(keys, metrics);
@@ -91,6 +92,15 @@ export class Trials {
     const missing = trial.verdict.checks.find(({ rule, value }) => rule.level === 'error' && value === null);
     if (missing) throw unjudged(missing.rule.metric, metrics[missing.rule.metric]?.note ?? 'it was not measured');
     return trial.verdict.passed;
+  }
+
+  get #asksForLinears(): boolean {
+    return this.#options.rules.some(({ metric }) => LINEAR_METRICS.includes(metric));
+  }
+
+  /** What was evaluated for other rules may lack what these ask for. */
+  #isEnough(metrics: Readonly<Record<string, Metric>> | undefined): typeof metrics {
+    return metrics && this.#asksForLinears && !LINEAR_METRICS.every((name) => name in metrics) ? undefined : metrics;
   }
 
   #mayEvaluate(): boolean {
@@ -117,6 +127,7 @@ export class Trials {
         // With everything given back, nothing is left to quantize.
         quantized: whole ? pipeline : await this.#quantize(givenBack, work),
         noiseFloor: 'none',
+        linears: this.#asksForLinears,
         shared: this.#context.shared,
         onProgress: ({ stage, done, total }) => onProgress?.(`plan ${number}: ${stage}`, done, total),
         onVideo: undefined,

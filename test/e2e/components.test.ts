@@ -102,7 +102,17 @@ it('eval measures each component, and the gate judges them', async () => {
     { metric: 'pipeline_psnr', operator: '>=', limit: 1000 },
   ];
   place.write('rules.json', JSON.stringify({ rules }));
-  const measure = ['--sigmas', '0.5', '--inspected', '1', '--noise-floor', 'none', '--gate', 'rules.json'];
+  const measure = [
+    '--sigmas',
+    '0.5',
+    '--inspected',
+    '1',
+    '--noise-floor',
+    'none',
+    '--no-linears',
+    '--gate',
+    'rules.json',
+  ];
   const outcome = await place.wanq(['eval', MICRO_PIPELINE, 'small', ...sampling, ...measure, '-o', 'report']);
   expect(outcome.code).toBe(1);
   const told = outcome.stdout.split('\n').filter((line) => /^(ok|FAILED) /.test(line));

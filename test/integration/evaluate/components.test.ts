@@ -42,6 +42,7 @@ function evaluateMicro(quantized: string, changes: Partial<EvaluateOptions> = {}
     sigmas: [0.5],
     inspected: 1,
     noiseFloor: 'none',
+    linears: false,
     device: 'cpu',
     ...changes,
   });
