@@ -11,9 +11,6 @@ import { fileOf, Scratch } from '../util/scratch.js';
 /** Version of the folder's layout. */
 const JOURNAL_SCHEMA = 1;
 
-/** The folder's name in the folder of a report. */
-const JOURNAL = 'journal';
-
 const SETTINGS = 'settings.json';
 
 const settingsSchema = z.strictObject({
@@ -103,10 +100,6 @@ export class Journal {
     return !(await readdir(this.#folder)).some((name) => name.endsWith('.step'));
   }
 
-  async remove(): Promise<void> {
-    await rm(this.#folder, { recursive: true, force: true });
-  }
-
   #note(name: string, sum: string | undefined): void {
     for (const sums of this.#open) {
       if (sum === undefined) sums.delete(name);
@@ -176,22 +169,13 @@ function decodeNumber(_: string, value: unknown): unknown {
 }
 
 /**
- * Does an evaluation with a journal in `folder`, which is gone when it succeeds.
- * @param folder that {@link writeFolderResumable} gives; emptied where nothing was finished
- * @param keep where the journal's arrays go in the end; absent: away
+ * Does an evaluation with a journal.
+ * @param folder to keep it in; gone where nothing was finished
  */
-export async function withJournal<T>(folder: string, use: (journal: Journal) => Promise<T>, keep?: string): Promise<T> {
-  const entries = await readdir(folder);
-  if (entries.length > 0 && !entries.includes(JOURNAL)) {
-    throw new WanqError('OUTPUT_EXISTS', `${printable(folder)} is there, and is no unfinished evaluation`, {
-      hint: 'name another output',
-    });
-  }
-  const journal = await Journal.open(path.join(folder, JOURNAL));
+export async function withJournal<T>(folder: string, use: (journal: Journal) => Promise<T>): Promise<T> {
+  const journal = await Journal.open(folder);
   try {
-    const result = await use(journal);
-    await (keep === undefined ? journal.remove() : journal.scratch.moveTo(keep));
-    return result;
+    return await use(journal);
   } catch (error) {
     if (await journal.isEmpty()) await rm(folder, { recursive: true, force: true });
     throw error;

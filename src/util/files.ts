@@ -210,23 +210,54 @@ export function partialPath(target: string): string {
   return `${target}.partial`;
 }
 
+/** Folders in the partial folder of an output: what gets the output's name in the end, and what is kept until then. */
+const [FILLED, KEPT] = ['output', 'journal'];
+
 /**
- * As {@link writeFolderAtomic}, but what lies in the folder when `fill` fails, or is killed, stays beside `target` for the next call, unless it is
- * nothing.
- * @throws WanqError OUTPUT_EXISTS, LOCKED
+ * As {@link writeFolderAtomic}, but what `fill` keeps stays in `<target>.partial` when it fails, or is killed, for the next call; nothing stays where it
+ * keeps nothing.
+ *
+ * @param fill gets the folder to fill, which may hold what an earlier call wrote, and the folder to keep things in
+ * @param finish gets the latter once the output has its name; it is removed then
+ * @throws WanqError OUTPUT_EXISTS, also where the partial folder is somebody else's; LOCKED
  */
-export async function writeFolderResumable<T>(target: string, fill: (folder: string) => Promise<T>): Promise<T> {
-  await refuseExisting(target);
+export async function writeFolderResumable<T>(
+  target: string,
+  fill: (folder: string, kept: string) => Promise<T>,
+  finish?: () => Promise<void>,
+): Promise<T> {
+  const partial = partialPath(target);
+  const [folder, kept] = [path.join(partial, FILLED), path.join(partial, KEPT)];
+  if (await exists(target)) {
+    // Whoever named it was killed before it removed the rest.
+    if ((await exists(kept)) && !(await exists(folder))) await rm(partial, { recursive: true, force: true });
+    await refuseExisting(target);
+  }
   await assertWritable(target);
   return withOutput(target, async () => {
-    const partial = partialPath(target);
-    await mkdir(partial, { recursive: true });
+    await refuseStranger(partial);
     try {
-      return await fillAndName(partial, target, fill);
+      await mkdir(folder, { recursive: true });
+      await mkdir(kept, { recursive: true });
+      const result = await fillAndName(folder, target, (filling) => fill(filling, kept));
+      await finish?.();
+      await rm(partial, { recursive: true, force: true });
+      return result;
     } catch (error) {
-      await rmdir(partial).catch(() => {});
+      const left = await readdir(kept).catch(() => []);
+      if (left.length === 0) await rm(partial, { recursive: true, force: true });
       throw error;
     }
+  });
+}
+
+/** @throws WanqError OUTPUT_EXISTS for a partial folder that was not made here */
+async function refuseStranger(partial: string): Promise<void> {
+  if (!(await exists(partial))) return;
+  const entries = await readdir(partial);
+  if (entries.every((entry) => entry === FILLED || entry === KEPT)) return;
+  throw new WanqError('OUTPUT_EXISTS', `${printable(partial)} is there, and is no unfinished output of wanq`, {
+    hint: 'name another output',
   });
 }
 

@@ -17,6 +17,7 @@ import { formatBytes, formatInterval, formatMetric, titledMetrics } from '../../
 import { figureText, type Results, resultsToJson } from '../../report/results.js';
 import { readSensitivityFigures } from '../../search/sensitivity-file.js';
 import { partialPath, writeFolderResumable } from '../../util/files.js';
+import type { Scratch } from '../../util/scratch.js';
 import { temporarySibling } from '../../util/temporary.js';
 import { argumentsOf } from '../arguments.js';
 import type { Action } from '../command.js';
@@ -92,9 +93,17 @@ export const run: Action = async (context, { positional, flags }) => {
       );
       return { ...evaluated, shared, resumed: journal.resumed };
     };
-    const kept = request && temporarySibling(output);
-    const judged = await writeFolderResumable(output, (folder) =>
-      withJournal(folder, (journal) => measure(folder, journal), kept),
+    let scratch: Scratch | undefined;
+    const judged = await writeFolderResumable(
+      output,
+      (folder, kept) =>
+        withJournal(kept, (journal) => {
+          ({ scratch } = journal);
+          return measure(folder, journal);
+        }),
+      async () => {
+        if (request) await scratch?.moveTo(temporarySibling(output));
+      },
     )
       .catch((error) => {
         const partial = partialPath(output);

@@ -1,9 +1,14 @@
 import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Writable } from 'node:stream';
 import { main } from '../../../src/cli/main.js';
-import type { Metric } from '../../../src/report/results.js';
+import { withJournal } from '../../../src/evaluate/journal.js';
+import { judge } from '../../../src/gate/judge.js';
+import { markdownReport } from '../../../src/report/markdown.js';
+import { type Metric, type Results, resultsToJson } from '../../../src/report/results.js';
 import { type EvaluationSettings, Evaluations } from '../../../src/search/evaluations.js';
+import { writeFolderResumable } from '../../../src/util/files.js';
 import { MICRO, MICRO_PIPELINE } from '../../helpers/fixtures.js';
 import { SAMPLE, sampleResults } from '../../helpers/results.js';
 import { World } from './layer.mjs';
@@ -143,8 +148,33 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
       states: [cache],
       prepare: (folder) => copyFileSync(input(cache), path.join(folder, cache)),
     },
+    {
+      name: 'report',
+      does: () => report(output('report'), results),
+      outputs: ['report'],
+      keeps: ['report.partial'],
+    },
   ];
   return new Map(jobs.map((job) => [job.name, job]));
+}
+
+/** What an evaluation keeps meanwhile, and the report that it leaves. */
+async function report(target: string, results: Results): Promise<void> {
+  await writeFolderResumable(target, (folder, kept) =>
+    withJournal(kept, async (journal) => {
+      await journal.begin({ seed: results.settings.seed });
+      for (const take of [0, 1]) {
+        const figures = await journal.once(`take ${take}`, async () => {
+          await journal.scratch.put(`take${take}`, Float32Array.of(take, Number.NaN));
+          return { take, psnr: Number.POSITIVE_INFINITY };
+        });
+        const latents = await journal.scratch.get(`take${take}`);
+        if (figures.take !== take || latents[0] !== take) throw new Error('what was taken over is another');
+      }
+      await writeFile(path.join(folder, 'results.json'), resultsToJson(results));
+      await writeFile(path.join(folder, 'report.md'), markdownReport(results, judge(results.metrics, [])));
+    }),
+  );
 }
 
 const SETTINGS = { model: 'm', plan: 'p' } as unknown as EvaluationSettings;

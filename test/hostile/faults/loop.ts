@@ -16,6 +16,8 @@ export interface Job {
   readonly outputs: readonly string[];
   /** Unfinished state that it goes on with, which may be any that an undisturbed run has. */
   readonly states?: readonly string[];
+  /** Unfinished state that may be any at all: it says itself what of it is whole. */
+  readonly keeps?: readonly string[];
   /** Makes the place what it is before. */
   readonly prepare?: (place: string) => void;
   /** The loop tries every n-th operation; 1 if absent. */
@@ -213,7 +215,7 @@ export class FaultLoop {
   }
 
   #judge(
-    { outputs, states = [] }: Job,
+    { outputs, states = [], keeps = [] }: Job,
     series: Series,
     { code, text, world }: Run,
     { before, after, states: known }: { before: Listing; after: Listing; states: Map<string, Set<string>> },
@@ -237,7 +239,9 @@ export class FaultLoop {
       tally[is]++;
       if (is === 'torn') problem(`${name} is torn`);
     }
-    const others = [...now.keys()].filter((name) => ![...outputs, ...states, ...before.keys()].includes(name));
+    tally.unfinished += keeps.filter((name) => now.has(name)).length;
+    const expected = [...outputs, ...states, ...keeps, ...before.keys()];
+    const others = [...now.keys()].filter((name) => !expected.includes(name));
     const scratch = readdirSync(this.#temporary);
     if (others.length > 0) tally.leftover++;
     if (scratch.length > 0) tally.scratch++;

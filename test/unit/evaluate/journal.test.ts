@@ -1,4 +1,4 @@
-import { appendFile, mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Journal, withJournal } from '../../../src/evaluate/journal.js';
@@ -115,54 +115,16 @@ describe('Journal', () => {
 });
 
 describe('withJournal', () => {
-  it('leaves the folder without the journal', async () => {
-    const folder = await temporaryFolder();
-    await withJournal(folder, async (journal) => {
-      await writeFile(path.join(folder, 'report'), '');
-      await journal.once('a', async () => 1);
-    });
-    expect(await readdir(folder)).toEqual(['report']);
-  });
-
-  it('can hand the arrays on', async () => {
-    const folder = await temporaryFolder();
-    const kept = path.join(await temporaryFolder(), 'kept');
-    const scratch = await withJournal(
-      folder,
-      async (journal) => {
-        await journal.scratch.put('x', Float32Array.of(1));
-        return journal.scratch;
-      },
-      kept,
-    );
-    expect(await scratch.get('x')).toEqual(Float32Array.of(1));
-    expect(await readdir(folder)).toEqual([]);
-    await scratch.close();
-    expect(await exists(kept)).toBe(false);
-  });
-
   it('keeps what was finished where the work fails, and nothing where nothing was', async () => {
     for (const steps of [0, 1]) {
-      const folder = path.join(await temporaryFolder(), 'out.partial');
-      await mkdir(folder);
+      const folder = path.join(await temporaryFolder(), 'journal');
       const failed = withJournal(folder, async (journal) => {
         await journal.begin({});
         if (steps > 0) await journal.once('a', async () => 1);
-        await mkdir(path.join(folder, 'media'));
         throw new Error('failed');
       });
       await expect(failed).rejects.toThrow('failed');
       expect(await exists(folder)).toBe(steps > 0);
     }
-  });
-
-  it("refuses a folder of somebody else's", async () => {
-    const folder = await temporaryFolder();
-    await writeFile(path.join(folder, 'mine'), '');
-    await expectRejection(
-      withJournal(folder, async () => {}),
-      'OUTPUT_EXISTS',
-    );
-    expect(await readdir(folder)).toEqual(['mine']);
   });
 });
