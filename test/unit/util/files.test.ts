@@ -8,6 +8,7 @@ import {
   readFile,
   readlink,
   rename,
+  rm,
   symlink,
   truncate,
   writeFile,
