@@ -228,11 +228,11 @@ export async function writeFolderResumable<T>(
 ): Promise<T> {
   const partial = partialPath(target);
   const [folder, kept] = [path.join(partial, FILLED), path.join(partial, KEPT)];
-  if (await exists(target)) {
+  if ((await exists(target)) && (await exists(kept)) && !(await exists(folder))) {
     // Whoever named it was killed before it removed the rest.
-    if ((await exists(kept)) && !(await exists(folder))) await rm(partial, { recursive: true, force: true });
-    await refuseExisting(target);
+    await rm(partial, { recursive: true, force: true });
   }
+  await refuseExisting(target);
   await assertWritable(target);
   return withOutput(target, async () => {
     await refuseStranger(partial);
