@@ -244,8 +244,12 @@ export async function writeFolderResumable<T>(
       await rm(partial, { recursive: true, force: true });
       return result;
     } catch (error) {
-      const left = await readdir(kept).catch(() => []);
-      if (left.length === 0) await rm(partial, { recursive: true, force: true });
+      const nothing = await readdir(kept).then(
+        (names) => names.length === 0,
+        // What cannot be looked at may be hours of work.
+        (unread: NodeJS.ErrnoException) => unread.code === 'ENOENT',
+      );
+      if (nothing) await rm(partial, { recursive: true, force: true });
       throw error;
     }
   });
