@@ -2,13 +2,15 @@ import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Writable } from 'node:stream';
+import { checkpointPath } from '../../../src/calibrate/checkpoint.js';
+import { readCalibration, writeCalibration } from '../../../src/calibrate/file.js';
 import { main } from '../../../src/cli/main.js';
 import { withJournal } from '../../../src/evaluate/journal.js';
 import { judge } from '../../../src/gate/judge.js';
 import { markdownReport } from '../../../src/report/markdown.js';
 import { type Metric, type Results, resultsToJson } from '../../../src/report/results.js';
 import { type EvaluationSettings, Evaluations } from '../../../src/search/evaluations.js';
-import { writeFolderResumable } from '../../../src/util/files.js';
+import { giveName, withOutput, writeFolderResumable } from '../../../src/util/files.js';
 import { MICRO, MICRO_PIPELINE } from '../../helpers/fixtures.js';
 import { SAMPLE, sampleResults } from '../../helpers/results.js';
 import { World } from './layer.mjs';
@@ -149,6 +151,12 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
       prepare: (folder) => copyFileSync(input(cache), path.join(folder, cache)),
     },
     {
+      name: 'checkpoint of a calibration',
+      does: () => checkpoint(input('calibration'), output('c')),
+      outputs: ['c'],
+      states: ['c.partial'],
+    },
+    {
       name: 'report',
       does: () => report(output('report'), results),
       outputs: ['report'],
@@ -156,6 +164,17 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
     },
   ];
   return new Map(jobs.map((job) => [job.name, job]));
+}
+
+/** What a calibration writes after each prompt, and how it ends. */
+async function checkpoint(from: string, target: string): Promise<void> {
+  const calibration = await readCalibration(from);
+  const partial = checkpointPath(target);
+  const write = async (): Promise<void> => {
+    for (const done of [[0], calibration.done]) await writeCalibration(partial, { ...calibration, done });
+    await giveName(partial, target);
+  };
+  await withOutput(target, write, [partial]);
 }
 
 /** What an evaluation keeps meanwhile, and the report that it leaves. */

@@ -36,12 +36,14 @@ try {
         `${job.name}, ${titleOf(series)}: ${tally.tried} tried, ${tally.problems.length} problems\n`,
       );
       for (const problem of tally.problems) process.stderr.write(`  ${problem}\n`);
+      // After every series: all of them take hours.
+      await keep();
     }
   }
 } finally {
   await rm(root, { recursive: true, force: true });
 }
-const seconds = (performance.now() - begun) / 1000;
+const seconds = secondsSince(begun);
 const head = ['job', 'fault', 'tried', 'absent', 'old', 'complete', 'unfinished', 'torn'];
 const rows = tallies.map((tally) => [
   ...[tally.job, tally.fault],
@@ -58,6 +60,14 @@ const problems = sum(({ problems: found }) => found.length);
 process.stdout.write(
   `${sum(({ tried }) => tried)} operations met, ${sum(({ reruns }) => reruns)} reruns, ${problems} problems, ${seconds.toFixed(0)} s\n`,
 );
-if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify({ seconds, tallies }, null, 2)}\n`);
 // Work that was stopped by a fault never ends.
 process.exit(problems === 0 ? 0 : 1);
+
+function secondsSince(start: number): number {
+  return (performance.now() - start) / 1000;
+}
+
+async function keep(): Promise<void> {
+  if (values.json === undefined) return;
+  await writeFile(values.json, `${JSON.stringify({ seconds: secondsSince(begun), tallies }, null, 2)}\n`);
+}
