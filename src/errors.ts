@@ -52,6 +52,7 @@ const EXIT_BY_CODE = {
   NO_SPACE: ExitCode.io,
   NO_MEMORY: ExitCode.io,
   LOCKED: ExitCode.io,
+  IO_FAILED: ExitCode.io,
   INTERRUPTED: ExitCode.interrupted,
 } as const satisfies Record<string, ExitCode>;
 
@@ -80,44 +81,97 @@ export class WanqError extends Error {
   }
 }
 
-/** Turns a Node file-system error into the matching {@link WanqError}; other values come back as they are. */
+/** What a system error means for somebody who named a path: code, what follows the path, how to mend it. */
+const SYSTEM_ERRORS: Readonly<Record<string, readonly [code: ErrorCode, what: string, hint: string]>> = {
+  ENOENT: ['NOT_FOUND', ' does not exist', 'check the path'],
+  ENOTDIR: ['NOT_FOUND', ': part of this path is a file, not a folder', 'check the path'],
+  EEXIST: ['NOT_FOUND', ': part of this path is a file, not a folder', 'check the path'],
+  ENAMETOOLONG: ['NOT_FOUND', ': the name is too long for the file system', 'choose a shorter one'],
+  ELOOP: ['NOT_FOUND', ': its symbolic links lead in a circle or are too many', 'name the file itself'],
+  EISDIR: ['NOT_READABLE', ' is a folder', 'name a file'],
+  ENXIO: ['NOT_READABLE', ' is a device or pipe that nothing serves', 'name a file'],
+  ENODEV: ['NOT_READABLE', ' is a device or pipe that nothing serves', 'name a file'],
+  EACCES: ['NOT_WRITABLE', ': permission denied (EACCES)', 'choose another path or change its permissions'],
+  EPERM: ['NOT_WRITABLE', ': permission denied (EPERM)', 'choose another path or change its permissions'],
+  EROFS: ['NOT_WRITABLE', ': permission denied (EROFS)', 'choose another path or change its permissions'],
+  ENOTEMPTY: ['NOT_WRITABLE', ' is a folder with something in it', 'name another output'],
+  EBUSY: ['NOT_WRITABLE', ' is in use by the system or another program', 'wait for it, or choose another path'],
+  ETXTBSY: ['NOT_WRITABLE', ' is a program that runs', 'choose another path'],
+  EFBIG: ['NO_SPACE', ': larger than the file system or a limit on file sizes allows', 'choose another disk'],
+  ENOSPC: ['NO_SPACE', ': no space left', 'free some space or choose another disk'],
+  EDQUOT: ['NO_SPACE', ': no space left', 'free some space or choose another disk'],
+  ENOMEM: ['NO_MEMORY', ': the system has no memory left', 'close other programs'],
+  EMFILE: ['IO_FAILED', ': this process has too many files open', 'raise the limit (ulimit -n)'],
+  ENFILE: ['IO_FAILED', ': the system has too many files open', 'close other programs'],
+  EIO: ['IO_FAILED', ': the disk or the network failed (EIO)', 'check the disk, and try again'],
+};
+
+/** Turns a system error of Node into the matching {@link WanqError}, one that is not listed into IO_FAILED; other values come back as they are. */
 export function fromSystemError(error: unknown, path: string): unknown {
-  if (!(error instanceof Error) || !('code' in error)) return error;
+  if (!(error instanceof Error) || error instanceof WanqError || !('code' in error)) return error;
+  const { code, errno } = error as NodeJS.ErrnoException;
   const options = { cause: error };
-  switch (error.code) {
-    case 'ENOENT':
-      return new WanqError('NOT_FOUND', `${printable(path)} does not exist`, { ...options, hint: 'check the path' });
-    case 'ENOTDIR':
-    case 'EEXIST':
-      return new WanqError('NOT_FOUND', `${printable(path)}: part of this path is a file, not a folder`, {
-        ...options,
-        hint: 'check the path',
-      });
-    case 'EISDIR':
-      return new WanqError('NOT_READABLE', `${printable(path)} is a folder`, { ...options, hint: 'name a file' });
-    case 'EACCES':
-    case 'EPERM':
-    case 'EROFS':
-      return new WanqError('NOT_WRITABLE', `${printable(path)}: permission denied (${error.code})`, {
-        ...options,
-        hint: 'choose another path or change its permissions',
-      });
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new WanqError('NO_SPACE', `${printable(path)}: no space left`, {
-        ...options,
-        hint: 'free some space or choose another disk',
-      });
-    default:
-      return error;
+  const known = SYSTEM_ERRORS[String(code)];
+  if (known) return new WanqError(known[0], `${printable(path)}${known[1]}`, { ...options, hint: known[2] });
+  if (code === 'ERR_INVALID_ARG_VALUE' && error.message.includes('null bytes')) {
+    return new WanqError('NOT_FOUND', `${printable(path)}: a path cannot hold a NUL`, {
+      ...options,
+      hint: 'check the path',
+    });
   }
+  if (typeof errno !== 'number') return error;
+  return new WanqError('IO_FAILED', `${printable(path)}: the system refuses (${printable(String(code), 40)})`, {
+    ...options,
+    hint: 'check the path and the disk it lies on',
+  });
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being removed
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g;
 
-/** Makes text from a file or a native library safe for one terminal line: no control characters, bounded length. */
+/**
+ * What is not seen, or changes what is: bidirectional controls (CVE-2021-42574), zero-width and other format characters, fillers that look
+ * empty, halves of surrogate pairs.
+ */
+const UNSEEN = /[\p{Cf}\p{Cs}\u115f\u1160\u3164\uffa0]/gu;
+
+/** Makes text from a file or a native library safe for one terminal line: no control characters, nothing invisible, bounded length. */
 export function printable(text: string, maxLength = 300): string {
-  const clean = text.replace(CONTROL, ' ').trim();
-  return clean.length > maxLength ? `${clean.slice(0, maxLength - 1)}…` : clean;
+  // Only the beginning is looked at where somebody named a tensor with a megabyte.
+  const clean = text
+    .slice(0, 16 * maxLength)
+    .replace(CONTROL, ' ')
+    .trim();
+  const cut = clean.length > maxLength ? `${clean.slice(0, maxLength - 1).replace(/[\ud800-\udbff]$/, '')}…` : clean;
+  return cut.replace(UNSEEN, escaped);
+}
+
+/** The `\uXXXX` of each UTF-16 unit, as JSON has it. */
+export function escaped(text: string): string {
+  let units = '';
+  for (let i = 0; i < text.length; i++) units += `\\u${text.charCodeAt(i).toString(16).padStart(4, '0')}`;
+  return units;
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+const CONTROL_IN_LINES = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029]/g;
+
+/**
+ * Makes lines for people safe for a terminal and the log of a CI job: as {@link printable}, but lines and tabs stay. GitHub's runner takes `::name` at the
+ * beginning of a line for a command, after white space too, and `##[name]` wherever it stands.
+ */
+export function printableLines(text: string): string {
+  return text
+    .replace(CONTROL_IN_LINES, ' ')
+    .replace(UNSEEN, escaped)
+    .replace(/^(\s*):(?=:)/gm, '$1: ')
+    .replaceAll('##[', '## [');
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: as above
+const RAW_IN_JSON = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029]|[\p{Cf}\p{Cs}\u115f\u1160\u3164\uffa0]/gu;
+
+/** The same for JSON, whose values stay what they are: what is not shown is escaped. */
+export function printableJson(json: string): string {
+  return json.replace(RAW_IN_JSON, escaped).replaceAll('##[', '#\\u0023[');
 }

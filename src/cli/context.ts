@@ -1,4 +1,6 @@
-import { WanqError } from '../errors.js';
+import { printableJson, printableLines, WanqError } from '../errors.js';
+
+type Signal = 'SIGINT' | 'SIGTERM' | 'SIGHUP';
 
 /** What a command may touch of the process it runs in. `process` itself fits. */
 export interface Io {
@@ -6,11 +8,11 @@ export interface Io {
   readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean };
   readonly env: Readonly<Record<string, string | undefined>>;
   cwd(): string;
-  on(event: 'SIGINT' | 'SIGTERM', listener: () => void): unknown;
-  off(event: 'SIGINT' | 'SIGTERM', listener: () => void): unknown;
+  on(event: Signal, listener: () => void): unknown;
+  off(event: Signal, listener: () => void): unknown;
 }
 
-/** One run of a command: its streams, and the signal that ends it. */
+/** One run of a command: its streams, and the signal that ends it. What is printed may hold names from files: it passes {@link printableLines}. */
 export interface Context {
   readonly io: Io;
   readonly signal: AbortSignal;
@@ -35,32 +37,41 @@ export function createContext(
     signal,
     ...flags,
     print: (text) => {
-      io.stdout.write(`${text}\n`);
+      io.stdout.write(`${flags.json ? printableJson(text) : printableLines(text)}\n`);
     },
     say: (text) => {
-      if (!flags.quiet) io.stderr.write(`${text}\n`);
+      if (!flags.quiet) io.stderr.write(`${printableLines(text)}\n`);
     },
     detail: (text) => {
-      if (flags.verbose) io.stderr.write(`${text}\n`);
+      if (flags.verbose) io.stderr.write(`${printableLines(text)}\n`);
     },
   };
 }
 
-/** Turns Ctrl-C and SIGTERM into an abort, said at once; a second one ends the process without waiting for anything. */
+/** Turns Ctrl-C, SIGTERM and SIGHUP into an abort, said at once; a second one ends the process without waiting for anything. */
 export function catchInterrupts(io: Io): { signal: AbortSignal; release(): void } {
   const controller = new AbortController();
-  const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(130);
+  const abort = (): void => {
     io.stderr.write('\ninterrupted: stopping\n');
     controller.abort(new WanqError('INTERRUPTED', 'interrupted'));
   };
+  const onSignal = (): void => {
+    if (controller.signal.aborted) process.exit(130);
+    abort();
+  };
+  // A terminal that closes sends it more than once, and nobody is there to be impatient.
+  const onHangup = (): void => {
+    if (!controller.signal.aborted) abort();
+  };
   io.on('SIGINT', onSignal);
   io.on('SIGTERM', onSignal);
+  io.on('SIGHUP', onHangup);
   return {
     signal: controller.signal,
     release: () => {
       io.off('SIGINT', onSignal);
       io.off('SIGTERM', onSignal);
+      io.off('SIGHUP', onHangup);
     },
   };
 }

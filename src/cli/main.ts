@@ -1,5 +1,5 @@
 import { CommanderError } from 'commander';
-import { ExitCode, fromSystemError, printable, WanqError } from '../errors.js';
+import { ExitCode, fromSystemError, printable, printableLines, WanqError } from '../errors.js';
 import { catchInterrupts, type Io } from './context.js';
 import { makeProgram } from './program.js';
 
@@ -17,6 +17,8 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     if (error.code !== 'EPIPE') unwritten ??= error;
   };
   io.stdout.on('error', onOutputError);
+  // Where it cannot be said, nothing can be said about that: the exit code stays.
+  if (!io.stderr.listeners('error').includes(ignore)) io.stderr.on('error', ignore);
   try {
     await makeProgram(io, interrupts.signal, outcome).parseAsync(argv, { from: 'user' });
     if (unwritten) throw fromSystemError(unwritten, 'standard output');
@@ -29,16 +31,31 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   }
 }
 
-function report(error: unknown, io: Io): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+function ignore(): void {}
+
+function report(thrown: unknown, io: Io): number {
+  if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+  const error = asOurs(thrown);
   if (error instanceof WanqError) {
     const hint = error.hint === undefined ? '' : `: ${error.hint}`;
-    io.stderr.write(`wanq: ${printable(`${error.message}${hint}`, 1000)} [${error.code}]\n`);
+    io.stderr.write(printableLines(`wanq: ${printable(`${error.message}${hint}`, 1000)} [${error.code}]\n`));
     return error.exitCode;
   }
   const text = error instanceof Error ? error.message : String(error);
-  io.stderr.write(`wanq: unexpected error: ${printable(text)} [INTERNAL]\n`);
-  if (io.env.WANQ_DEBUG) io.stderr.write(`${error instanceof Error ? error.stack : text}\n`);
+  io.stderr.write(printableLines(`wanq: unexpected error: ${printable(text)} [INTERNAL]\n`));
+  if (io.env.WANQ_DEBUG) io.stderr.write(printableLines(`${error instanceof Error ? error.stack : text}\n`));
   else io.stderr.write('this is a bug in wanq; WANQ_DEBUG=1 shows where\n');
   return ExitCode.runtime;
+}
+
+/** What the system refused is no bug of wanq, even where nobody foresaw it. */
+function asOurs(error: unknown): unknown {
+  if (error instanceof RangeError && /allocation failed|out of memory/i.test(error.message)) {
+    return new WanqError('NO_MEMORY', 'there is not enough memory', {
+      hint: 'close other programs or use a smaller input',
+      cause: error,
+    });
+  }
+  const { path, syscall } = (error ?? {}) as Partial<NodeJS.ErrnoException>;
+  return fromSystemError(error, path ?? syscall ?? 'the system');
 }

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { printableLines } from '../errors.js';
 import { VERSION } from '../version.js';
 import type { CommandModule } from './command.js';
 import { calibrateCommand } from './commands/calibrate.js';
@@ -50,7 +51,7 @@ export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number
     .exitOverride()
     .configureOutput({
       writeOut: (text) => io.stdout.write(text),
-      writeErr: (text) => io.stderr.write(text),
+      writeErr: (text) => io.stderr.write(printableLines(text)),
       outputError: (text, write) =>
         write(
           `wanq: ${text

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { printable, WanqError } from '../errors.js';
 import type { Value } from '../ir/graph.js';
-import { loadGraph } from '../onnx/load.js';
+import { loadRunnable } from '../onnx/load.js';
 import { toSigned, type Video } from '../pipeline/vae.js';
 import type { RuntimeHost, Session } from '../runtime/host.js';
 import type { SessionOptions } from '../runtime/protocol.js';
@@ -33,7 +33,7 @@ export interface FeatureFiles {
 export async function readFeatures(folder: string, size: Omit<Video, 'data'>): Promise<FeatureFiles> {
   const file = path.join(folder, 'model.onnx');
   const reference = await readReference(path.join(folder, 'reference.safetensors'));
-  const { graph } = await loadGraph(file);
+  const { graph } = await loadRunnable(file);
   const [input] = graph.inputs;
   const [output] = graph.outputs;
   if (input?.dims?.length !== 5 || output === undefined) {

@@ -1,6 +1,6 @@
 import { printable, WanqError } from '../errors.js';
 import type { Value } from '../ir/graph.js';
-import { loadGraph } from '../onnx/load.js';
+import { loadRunnable } from '../onnx/load.js';
 import type { Video } from '../pipeline/vae.js';
 import type { RuntimeHost, Session } from '../runtime/host.js';
 import type { SessionOptions } from '../runtime/protocol.js';
@@ -29,7 +29,7 @@ const FLOATS: ReadonlySet<string | null> = new Set(['float32', 'float16', 'float
  * @throws WanqError PERCEPTUAL_INVALID, NOT_FOUND, NOT_READABLE, MODEL_INVALID
  */
 export async function readPerceptual(file: string, size: Pick<Video, 'height' | 'width'>): Promise<PerceptualFile> {
-  const { graph } = await loadGraph(file);
+  const { graph } = await loadRunnable(file);
   const refuse = (why: string, hint = 'export it with python/export_lpips.py'): never => {
     throw new WanqError('PERCEPTUAL_INVALID', `${printable(file)} ${why}`, { hint });
   };

@@ -167,7 +167,10 @@ async function openShard(folder: string, name: string): Promise<{ shard: Shard; 
     const file = await realpath(named);
     const { size, dev, ino } = await stat(file, { bigint: true });
     const opened = await SafetensorsFile.open(file).catch(async (error: unknown) => {
-      if (size > POINTER_BYTES || !(await readText(file, POINTER_BYTES)).startsWith('version https://git-lfs'))
+      if (
+        size > POINTER_BYTES ||
+        !(await readText(file, POINTER_BYTES).catch(() => '')).startsWith('version https://git-lfs')
+      )
         throw error;
       throw new WanqError('SAFETENSORS_INVALID', `${printable(named)} is a pointer of Git LFS, not the weights`, {
         hint: 'run `git lfs pull` in the checkpoint',

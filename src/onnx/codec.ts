@@ -2,9 +2,10 @@ import { WanqError } from '../errors.js';
 import type { Attribute } from '../ir/attribute.js';
 import { DataType, dataTypeName } from '../ir/dtype.js';
 import { type Dim, type FunctionDefinition, Graph, Model, Node, type OperatorSet, type Value } from '../ir/graph.js';
-import { MAX_GRAPH_DEPTH, MAX_NODES } from '../limits.js';
+import { MAX_GRAPH_DEPTH, MAX_TENSOR_ELEMENTS } from '../limits.js';
+import { ModelBudget } from './scan.js';
 import { AttributeType, decode, decodeMessage, encodeMessage, type Message } from './schema.js';
-import { decodeTensor, encodeTensor } from './tensor-proto.js';
+import { decodeTensor, encodeTensor, isExternal } from './tensor-proto.js';
 
 /**
  * Between ONNX bytes and the IR. Lossless: every IR object remembers, here and nowhere else, the bytes it came from; if it was not
@@ -22,35 +23,37 @@ const modelOrigins = new WeakMap<Model, Message>();
  * parts every model has are demanded.
  */
 export function decodeModel(bytes: Uint8Array): Model {
-  const proto = decode('ModelProto', bytes, 'the file');
+  const budget = new ModelBudget();
+  const proto = decode('ModelProto', bytes, 'the file', budget);
   // Absent fields read as their type's zero.
   if (!(Number(proto.irVersion) > 0) || !proto.graph?.length || !proto.opsetImport?.length) {
     throw new WanqError('MODEL_INVALID', 'the file is not an ONNX model (no IR version, graph or operator set)');
   }
-  const graph = decodeGraph(proto.graph, 0);
+  const graph = decodeGraph(proto.graph, 0, budget);
   if (graph.nodes.length === 0) throw new WanqError('MODEL_INVALID', 'the graph has no nodes');
   const model = new Model({
     irVersion: Number(proto.irVersion),
     opsets: toOpsets(proto.opsetImport),
     producer: [proto.producerName, proto.producerVersion].filter(Boolean).join(' '),
     graph,
-    functions: (proto.functions ?? []).map(decodeFunction),
+    functions: (proto.functions ?? []).map((bytes: Uint8Array) => decodeFunction(bytes, budget)),
     metadata: toMap(proto.metadataProps),
   });
   modelOrigins.set(model, proto);
   return model;
 }
 
-function decodeFunction(bytes: Uint8Array): FunctionDefinition {
-  const proto = decode('FunctionProto', bytes, 'a function');
+function decodeFunction(bytes: Uint8Array, budget: ModelBudget): FunctionDefinition {
+  const proto = decode('FunctionProto', bytes, 'a function', budget);
+  budget.takeNodes(proto.node?.length ?? 0);
   const definition: FunctionDefinition = {
     domain: proto.domain ?? '',
     name: proto.name ?? '',
     overload: proto.overload ?? '',
     inputs: proto.input ?? [],
     outputs: proto.output ?? [],
-    defaults: (proto.attributeProto ?? []).map((attribute: Uint8Array) => decodeAttribute(attribute, 0)),
-    nodes: (proto.node ?? []).map((node: Uint8Array) => decodeNode(node, 0)),
+    defaults: (proto.attributeProto ?? []).map((attribute: Uint8Array) => decodeAttribute(attribute, 0, budget)),
+    nodes: (proto.node ?? []).map((node: Uint8Array) => decodeNode(node, 0, budget)),
     opsets: toOpsets(proto.opsetImport),
   };
   functionOrigins.set(definition, bytes);
@@ -71,21 +74,22 @@ function toEntries(map: ReadonlyMap<string, string>): Message[] {
   return [...map].map(([key, value]) => ({ key, value }));
 }
 
-function decodeGraph(bytes: Uint8Array, depth: number): Graph {
+function decodeGraph(bytes: Uint8Array, depth: number, budget: ModelBudget): Graph {
   if (depth > MAX_GRAPH_DEPTH) {
     throw new WanqError('MODEL_INVALID', `subgraphs are nested more than ${MAX_GRAPH_DEPTH} deep`);
   }
-  const proto = decode('GraphProto', bytes, 'the graph');
-  if ((proto.node?.length ?? 0) > MAX_NODES) {
-    throw new WanqError('MODEL_INVALID', `the graph has ${proto.node.length} nodes, more than ${MAX_NODES}`);
-  }
+  const proto = decode('GraphProto', bytes, 'the graph', budget);
+  budget.takeNodes(proto.node?.length ?? 0);
+  for (const sparse of proto.sparseInitializer ?? []) refuseExternalSparse(sparse, budget);
+  const values = (of: readonly Uint8Array[] | undefined): Value[] =>
+    (of ?? []).map((value) => decodeValue(value, budget));
   const graph = new Graph({
     name: proto.name ?? '',
-    nodes: (proto.node ?? []).map((node: Uint8Array) => decodeNode(node, depth)),
-    initializers: (proto.initializer ?? []).map(decodeTensor),
-    inputs: (proto.input ?? []).map(decodeValue),
-    outputs: (proto.output ?? []).map(decodeValue),
-    valueInfo: (proto.valueInfo ?? []).map(decodeValue),
+    nodes: (proto.node ?? []).map((node: Uint8Array) => decodeNode(node, depth, budget)),
+    initializers: (proto.initializer ?? []).map((tensor: Uint8Array) => decodeTensor(tensor, budget)),
+    inputs: values(proto.input),
+    outputs: values(proto.output),
+    valueInfo: values(proto.valueInfo),
   });
   if (graph.initializers.size !== (proto.initializer?.length ?? 0)) {
     throw new WanqError('MODEL_INVALID', 'two initializers have the same name');
@@ -94,8 +98,8 @@ function decodeGraph(bytes: Uint8Array, depth: number): Graph {
   return graph;
 }
 
-function decodeNode(bytes: Uint8Array, depth: number): Node {
-  const proto = decode('NodeProto', bytes, 'a node');
+function decodeNode(bytes: Uint8Array, depth: number, budget: ModelBudget): Node {
+  const proto = decode('NodeProto', bytes, 'a node', budget);
   const node = new Node({
     opType: proto.opType ?? '',
     domain: proto.domain ?? '',
@@ -103,21 +107,22 @@ function decodeNode(bytes: Uint8Array, depth: number): Node {
     overload: proto.overload ?? '',
     inputs: proto.input ?? [],
     outputs: proto.output ?? [],
-    attributes: (proto.attribute ?? []).map((attribute: Uint8Array) => decodeAttribute(attribute, depth)),
+    attributes: (proto.attribute ?? []).map((attribute: Uint8Array) => decodeAttribute(attribute, depth, budget)),
     metadata: toMap(proto.metadataProps),
   });
   nodeOrigins.set(node, bytes);
   return node;
 }
 
-function decodeAttribute(bytes: Uint8Array, depth: number): Attribute {
-  const proto = decode('AttributeProto', bytes, 'an attribute');
-  const attribute = attributeOf(proto, depth);
+function decodeAttribute(bytes: Uint8Array, depth: number, budget: ModelBudget): Attribute {
+  const proto = decode('AttributeProto', bytes, 'an attribute', budget);
+  const attribute = attributeOf(proto, depth, budget);
   attributeOrigins.set(attribute, bytes);
   return attribute;
 }
 
-function attributeOf(proto: Message, depth: number): Attribute {
+function attributeOf(proto: Message, depth: number, budget: ModelBudget): Attribute {
+  refuseHidden(proto, budget);
   const name: string = proto.name ?? '';
   if (proto.refAttrName) return { name, type: 'reference', to: proto.refAttrName };
   switch (proto.type) {
@@ -128,9 +133,11 @@ function attributeOf(proto: Message, depth: number): Attribute {
     case AttributeType.string:
       return { name, type: 'string', value: proto.s ?? new Uint8Array(0) };
     case AttributeType.tensor:
-      return proto.t ? { name, type: 'tensor', value: decodeTensor(proto.t) } : { name, type: 'opaque' };
+      return proto.t ? { name, type: 'tensor', value: decodeTensor(proto.t, budget) } : { name, type: 'opaque' };
     case AttributeType.graph:
-      return proto.g ? { name, type: 'graph', value: decodeGraph(proto.g, depth + 1) } : { name, type: 'opaque' };
+      return proto.g
+        ? { name, type: 'graph', value: decodeGraph(proto.g, depth + 1, budget) }
+        : { name, type: 'opaque' };
     case AttributeType.floats:
       return { name, type: 'floats', value: proto.floats ?? [] };
     case AttributeType.ints:
@@ -141,11 +148,39 @@ function attributeOf(proto: Message, depth: number): Attribute {
       return {
         name,
         type: 'graphs',
-        value: (proto.graphs ?? []).map((graph: Uint8Array) => decodeGraph(graph, depth + 1)),
+        value: (proto.graphs ?? []).map((graph: Uint8Array) => decodeGraph(graph, depth + 1, budget)),
       };
     default:
       return { name, type: 'opaque' };
   }
+}
+
+/**
+ * What wanq keeps without understanding it must not bring data files with it: onnxruntime might open them, and wanq would not have looked where they
+ * are.
+ *
+ * @throws WanqError EXTERNAL_DATA_INVALID
+ */
+function refuseHidden(proto: Message, budget: ModelBudget): void {
+  const { type, t, g, tensors, graphs, sparseTensor, sparseTensors } = proto;
+  // Absent fields read as empty ones, which hide nothing.
+  const hidden: Uint8Array[] = [...(tensors ?? []), ...(t?.length && type !== AttributeType.tensor ? [t] : [])];
+  for (const tensor of hidden) if (isExternal(tensor, budget)) throw hiddenData('an attribute');
+  for (const sparse of sparseTensors ?? []) refuseExternalSparse(sparse, budget);
+  if (sparseTensor?.length) refuseExternalSparse(sparseTensor, budget);
+  const hides = (g?.length && type !== AttributeType.graph) || (graphs?.length && type !== AttributeType.graphs);
+  if (hides) throw new WanqError('MODEL_INVALID', 'an attribute holds a graph and says that it holds something else');
+}
+
+function refuseExternalSparse(bytes: Uint8Array, budget: ModelBudget): void {
+  const { values, indices } = decode('SparseTensorProto', bytes, 'a sparse tensor', budget);
+  for (const part of [values, indices]) {
+    if (part?.length && isExternal(part, budget)) throw hiddenData('a sparse tensor');
+  }
+}
+
+function hiddenData(where: string): WanqError {
+  return new WanqError('EXTERNAL_DATA_INVALID', `${where} keeps a tensor in a data file, which wanq does not follow`);
 }
 
 function integer(value: number | Message): number | bigint {
@@ -153,19 +188,23 @@ function integer(value: number | Message): number | bigint {
   return Number.isSafeInteger(number) ? number : BigInt(String(value));
 }
 
-function decodeValue(bytes: Uint8Array): Value {
-  const proto = decode('ValueInfoProto', bytes, 'a value');
+function decodeValue(bytes: Uint8Array, budget: ModelBudget): Value {
+  const proto = decode('ValueInfoProto', bytes, 'a value', budget);
   const tensor = proto.type?.tensorType;
-  const dims: Dim[] | null =
-    tensor?.shape == null
-      ? null
-      : (tensor.shape.dim ?? []).map((dim: Message) =>
-          Object.hasOwn(dim, 'dimValue') ? Number(dim.dimValue) : dim.dimParam || null,
-        );
+  const dims: Dim[] | null = tensor?.shape == null ? null : (tensor.shape.dim ?? []).map(decodeDim);
   const dtype = tensor?.elemType ? (dataTypeName(tensor.elemType) ?? null) : null;
   const value: Value = { name: proto.name ?? '', dtype, dims };
   valueOrigins.set(value, bytes);
   return value;
+}
+
+/** Exporters write -1 for a dimension they do not know. */
+function decodeDim(dim: Message): Dim {
+  if (!Object.hasOwn(dim, 'dimValue')) return dim.dimParam || null;
+  const value = Number(dim.dimValue);
+  if (value < 0) return null;
+  if (value <= MAX_TENSOR_ELEMENTS) return value;
+  throw new WanqError('MODEL_INVALID', `a value has the impossible dimension ${dim.dimValue}`);
 }
 
 /** @returns a model of another graph with everything else, functions and fields wanq does not know included, as in `model` */

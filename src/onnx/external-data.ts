@@ -1,21 +1,42 @@
-import { constants } from 'node:fs';
-import { type FileHandle, open, realpath } from 'node:fs/promises';
+import { type FileHandle, lstat, realpath } from 'node:fs/promises';
 import path from 'node:path';
-import { fromSystemError, printable, WanqError } from '../errors.js';
+import { printable, WanqError } from '../errors.js';
 import type { Tensor } from '../ir/tensor.js';
-import { fillFully, openRegular, readFully } from '../util/files.js';
+import { MAX_DATA_FILES, MAX_SHARED_RANGE } from '../limits.js';
+import { fillFully, openRegular, openSeen, readFully } from '../util/files.js';
+import { locationFault } from './location.js';
 
 /**
  * Reads external tensor data under the path policy of wanq: relative locations inside the model's folder only, regular files only,
- * ranges inside the file. A model must not be able to make wanq read anything else (CVE-2022-25882 and its many bypasses).
+ * ranges inside the file. A model must not be able to make wanq read anything else (CVE-2022-25882 and its many bypasses). `docs/security.md` has
+ * the policy in full.
  */
 export class ExternalData {
-  readonly #folder: string;
+  readonly #model: string;
   readonly #files = new Map<string, Promise<OpenFile>>();
 
   /** @param modelPath path of the `.onnx` file, whose folder the locations are relative to */
   constructor(modelPath: string) {
-    this.#folder = path.dirname(path.resolve(modelPath));
+    this.#model = path.resolve(modelPath);
+  }
+
+  /**
+   * Checks where tensors lie: every file and range as for reading, and that no two ranges of a file overlap, unless they are the same one.
+   * @throws WanqError EXTERNAL_DATA_INVALID
+   */
+  async check(tensors: Iterable<Tensor>): Promise<void> {
+    const byFile = new Map<string, Range[]>();
+    for (const tensor of tensors) {
+      const { name, data } = tensor;
+      if (data.kind !== 'external') continue;
+      const { offset, length, identity } = await this.#locate(tensor);
+      if (length === 0) continue;
+      const ranges = byFile.get(identity);
+      const range = { name, location: data.location, offset, end: offset + length };
+      if (ranges) ranges.push(range);
+      else byFile.set(identity, [range]);
+    }
+    for (const ranges of byFile.values()) refuseOverlaps(ranges);
   }
 
   /** @throws WanqError EXTERNAL_DATA_INVALID where the location or the range is not allowed */
@@ -30,18 +51,20 @@ export class ExternalData {
     await fillFully(handle, offset + start, target);
   }
 
-  async #locate(tensor: Tensor): Promise<{ handle: FileHandle; offset: number; length: number }> {
+  async #locate(tensor: Tensor): Promise<OpenFile & { readonly offset: number; readonly length: number }> {
     if (tensor.data.kind !== 'external') throw new Error(`tensor ${tensor.name} has no external data`);
     const { location, offset, length } = tensor.data;
-    const { handle, size } = await this.#open(location, tensor.name);
-    if (offset + length > size) {
+    const file = await this.#open(location, tensor.name);
+    const { size } = file;
+    // As a difference: the sum of two safe integers need not be one.
+    if (length > size || offset > size - length) {
       throw new WanqError(
         'EXTERNAL_DATA_INVALID',
-        `tensor "${printable(tensor.name)}" wants bytes ${offset} to ${offset + length} of ${printable(location)}, which has ${size}`,
+        `tensor "${printable(tensor.name)}" wants ${length} bytes at ${offset} of ${printable(location)}, which has ${size}`,
         { hint: 'the file is truncated or belongs to another model: copy it again' },
       );
     }
-    return { handle, offset, length };
+    return { ...file, offset, length };
   }
 
   /**
@@ -51,7 +74,7 @@ export class ExternalData {
    */
   async mount(file: string): Promise<string> {
     const location = `\0${this.#files.size}`;
-    this.#files.set(location, Promise.resolve(await openRegular(file)));
+    this.#files.set(location, Promise.resolve({ ...(await openRegular(file)), identity: location }));
     return location;
   }
 
@@ -68,7 +91,10 @@ export class ExternalData {
   #open(location: string, tensorName: string): Promise<OpenFile> {
     let file = this.#files.get(location);
     if (!file) {
-      file = openInside(this.#folder, location, tensorName);
+      if (this.#files.size >= MAX_DATA_FILES) {
+        throw new WanqError('EXTERNAL_DATA_INVALID', `the model has more than ${MAX_DATA_FILES} data files`);
+      }
+      file = openInside(this.#model, location, tensorName);
       this.#files.set(location, file);
     }
     return file;
@@ -85,21 +111,54 @@ export class ExternalData {
 }
 
 interface OpenFile {
-  handle: FileHandle;
-  size: number;
+  readonly handle: FileHandle;
+  readonly size: number;
+  /** Tells files apart, by whatever location they were opened. */
+  readonly identity: string;
 }
 
-async function openInside(folder: string, location: string, tensorName: string): Promise<OpenFile> {
+interface Range {
+  readonly name: string;
+  readonly location: string;
+  readonly offset: number;
+  readonly end: number;
+}
+
+function refuseOverlaps(ranges: Range[]): void {
+  ranges.sort((a, b) => a.offset - b.offset || a.end - b.end);
+  let shared = 1;
+  for (const [i, range] of ranges.entries()) {
+    const next = ranges[i + 1];
+    if (!next || next.offset >= range.end) {
+      shared = 1;
+      continue;
+    }
+    const where = `of ${printable(range.location)}`;
+    if (next.offset !== range.offset || next.end !== range.end) {
+      throw new WanqError(
+        'EXTERNAL_DATA_INVALID',
+        `tensors "${printable(range.name)}" and "${printable(next.name)}" overlap in bytes ${next.offset} to ${range.end} ${where}`,
+      );
+    }
+    if (++shared > MAX_SHARED_RANGE) {
+      throw new WanqError(
+        'EXTERNAL_DATA_INVALID',
+        `more than ${MAX_SHARED_RANGE} tensors share bytes ${range.offset} to ${range.end} ${where}`,
+      );
+    }
+  }
+}
+
+async function openInside(model: string, location: string, tensorName: string): Promise<OpenFile> {
+  const folder = path.dirname(model);
   const refuse = (why: string, hint?: string): WanqError =>
     new WanqError(
       'EXTERNAL_DATA_INVALID',
       `tensor "${printable(tensorName)}": data file "${printable(location)}" ${why}`,
       hint === undefined ? {} : { hint },
     );
-  const parts = location.split(/[\\/]/);
-  if (location.includes('\0') || path.isAbsolute(location) || /^[A-Za-z]:/.test(location) || parts.includes('..')) {
-    throw refuse('lies outside the model folder');
-  }
+  const fault = locationFault(location);
+  if (fault !== undefined) throw refuse(fault);
   let resolved: string;
   let root: string;
   try {
@@ -110,16 +169,26 @@ async function openInside(folder: string, location: string, tensorName: string):
       ? refuse('is missing', 'put it beside the .onnx file')
       : refuse(`cannot be opened (${code})`);
   }
-  if (!resolved.startsWith(root + path.sep)) throw refuse('lies outside the model folder');
-  const handle = await open(resolved, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
-    (error) => {
-      throw fromSystemError(error, location);
-    },
-  );
-  const stat = await handle.stat();
-  if (!stat.isFile()) {
-    await handle.close();
-    throw refuse('is not a regular file');
-  }
-  return { handle, size: stat.size };
+  const inside = resolved.startsWith(root.endsWith(path.sep) ? root : root + path.sep);
+  if (!inside && path.dirname(resolved) !== (await blobsOf(model, root))) throw refuse('lies outside the model folder');
+  // Looked at before it is opened: opening alone does things to a pipe or a device.
+  const seen = await lstat(resolved, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
+    throw refuse(`cannot be opened (${error.code})`);
+  });
+  if (!seen.isFile()) throw refuse('is not a regular file');
+  return { ...(await openSeen(resolved, seen)), identity: `${seen.dev}:${seen.ino}` };
+}
+
+/**
+ * Hugging Face's cache holds files as `models--NAME/blobs/HASH` and a checkout as links to them, `models--NAME/snapshots/REVISION/...`.
+ *
+ * @param root real path of the folder that `model` was named in
+ * @returns the folder of blobs where `model` is a link of such a checkout to a blob of the same repository
+ */
+async function blobsOf(model: string, root: string): Promise<string | undefined> {
+  const [, repository] = /^(.*[\\/]models--[^\\/]+)[\\/]snapshots[\\/][^\\/]/.exec(root) ?? [];
+  if (repository === undefined) return undefined;
+  const blobs = path.join(repository, 'blobs');
+  const real = await realpath(model).catch(() => undefined);
+  return real !== undefined && path.dirname(real) === blobs ? blobs : undefined;
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
-import { WanqError } from '../errors.js';
+import { printable, WanqError } from '../errors.js';
 import type { Model } from '../ir/graph.js';
 import { Tensor, type TensorSource } from '../ir/tensor.js';
 import { MAX_MODEL_BYTES } from '../limits.js';
@@ -8,6 +8,8 @@ import { readBounded } from '../util/files.js';
 import { decodeModel } from './codec.js';
 import { derive, readFactors } from './convert/tile.js';
 import { ExternalData } from './external-data.js';
+import { refuseGarbage } from './garbage.js';
+import { tensorsOf } from './tensors.js';
 
 /** A model with the means to read its weights. Weights in external files are not read until asked for. */
 export interface LoadedModel extends TensorSource {
@@ -26,32 +28,71 @@ export interface LoadedModel extends TensorSource {
 }
 
 /**
- * Reads a model for its graph alone; its weights cannot be read through it.
- * @throws WanqError as {@link loadModel}
+ * Reads a model for its graph alone; its weights cannot be read through it, and its data files need not be there.
+ * @throws WanqError NOT_FOUND, NOT_READABLE; MODEL_INVALID where the file is no ONNX model; EXTERNAL_DATA_INVALID
  */
 export async function loadGraph(file: string): Promise<Model> {
-  return decodeFile(file, await readBounded(file, MAX_MODEL_BYTES));
+  return decodeFile(file, await readModel(file));
+}
+
+/**
+ * As {@link loadGraph}, with every data file of the model checked as wanq checks what it reads itself. onnxruntime opens them by its own rules and waits for
+ * a pipe without an end: call this before it gets the path of a file that is not wanq's own.
+ *
+ * @throws WanqError as {@link loadModel}
+ */
+export async function loadRunnable(file: string): Promise<Model> {
+  const model = await loadGraph(file);
+  const external = new ExternalData(file);
+  try {
+    await checkData(file, model, external);
+  } finally {
+    await external.close();
+  }
+  return model;
+}
+
+async function checkData(file: string, model: Model, external: ExternalData): Promise<void> {
+  await external.check(tensorsOf(model)).catch((error: unknown) => {
+    throw inFile(file, error);
+  });
+}
+
+async function readModel(file: string): Promise<Uint8Array> {
+  await refuseGarbage(file);
+  return readBounded(file, MAX_MODEL_BYTES);
 }
 
 function decodeFile(file: string, bytes: Uint8Array): Model {
   try {
     return decodeModel(bytes);
   } catch (error) {
-    if (!(error instanceof WanqError)) throw error;
-    throw new WanqError(error.code, `${file}: ${error.message}`, {
-      cause: error,
-      hint: error.hint ?? 'export the model again, or check that the download is complete',
-    });
+    throw inFile(file, error);
   }
 }
 
+function inFile(file: string, error: unknown): unknown {
+  if (!(error instanceof WanqError)) return error;
+  return new WanqError(error.code, `${printable(file)}: ${error.message}`, {
+    cause: error,
+    hint: error.hint ?? 'export the model again, or check that the download is complete',
+  });
+}
+
 /**
- * @throws WanqError NOT_FOUND, NOT_READABLE; MODEL_INVALID where the file is no ONNX model
+ * Reads a model, and checks where its weights lie.
+ * @throws WanqError NOT_FOUND, NOT_READABLE; MODEL_INVALID where the file is no ONNX model; EXTERNAL_DATA_INVALID
  */
 export async function loadModel(file: string): Promise<LoadedModel> {
-  const bytes = await readBounded(file, MAX_MODEL_BYTES);
+  const bytes = await readModel(file);
   const model = decodeFile(file, bytes);
   const external = new ExternalData(file);
+  try {
+    await checkData(file, model, external);
+  } catch (error) {
+    await external.close();
+    throw error;
+  }
   const read = async (tensor: Tensor): Promise<Uint8Array> => {
     const { data } = tensor;
     switch (data.kind) {

@@ -1,5 +1,6 @@
 import protobuf from 'protobufjs';
 import { WanqError } from '../errors.js';
+import type { ModelBudget, ScannedMessage } from './scan.js';
 
 /**
  * The messages of ONNX that wanq touches, as a protobufjs descriptor: field names and numbers of `onnx.proto` (ONNX 1.22, IR 13).
@@ -72,6 +73,8 @@ const MESSAGES: Record<string, Record<string, [type: string, id: number, rule?: 
     docString: ['string', 13],
     type: ['int32', 20],
     refAttrName: ['string', 21],
+    sparseTensor: ['bytes', 22],
+    sparseTensors: ['bytes', 23, 'repeated'],
   },
   TensorProto: {
     dims: ['int64', 1, 'repeated'],
@@ -89,6 +92,7 @@ const MESSAGES: Record<string, Record<string, [type: string, id: number, rule?: 
     dataLocation: ['int32', 14],
     metadataProps: ['bytes', 16, 'repeated'],
   },
+  SparseTensorProto: { values: ['bytes', 1], indices: ['bytes', 2], dims: ['int64', 3, 'repeated'] },
   ValueInfoProto: { name: ['string', 1], type: ['TypeProto', 2], docString: ['string', 3] },
   TypeProto: { tensorType: ['TensorTypeProto', 1], denotation: ['string', 6] },
   TensorTypeProto: { elemType: ['int32', 1], shape: ['TensorShapeProto', 2] },
@@ -169,9 +173,10 @@ export function decodeMessage(name: MessageName, bytes: Uint8Array): Message {
 /**
  * Decodes untrusted bytes.
  * @param where names the message in the error
- * @throws WanqError MODEL_INVALID
+ * @throws WanqError as {@link ModelBudget.scan}
  */
-export function decode(name: MessageName, bytes: Uint8Array, where: string): Message {
+export function decode(name: ScannedMessage, bytes: Uint8Array, where: string, budget: ModelBudget): Message {
+  budget.scan(name, bytes, where);
   try {
     return decodeMessage(name, bytes);
   } catch (cause) {

@@ -1,7 +1,9 @@
-import { WanqError } from '../errors.js';
+import { printable, WanqError } from '../errors.js';
 import { byteSize, DataType, dataTypeName } from '../ir/dtype.js';
 import { asBytes, Tensor, type TensorData } from '../ir/tensor.js';
-import { MAX_RANK, MAX_TENSOR_ELEMENTS } from '../limits.js';
+import { MAX_RANK, MAX_TENSOR_BYTES, MAX_TENSOR_ELEMENTS } from '../limits.js';
+import { locationFault } from './location.js';
+import type { ModelBudget } from './scan.js';
 import { decode, EXTERNAL, encodeMessage, type Message } from './schema.js';
 
 /** The encoded form a tensor was read from, so that an untouched one is written back as it was. */
@@ -9,10 +11,11 @@ const origins = new WeakMap<Tensor, Uint8Array>();
 
 const EXTERNAL_KEYS = new Set(['location', 'offset', 'length', 'checksum', 'basepath']);
 
-export function decodeTensor(bytes: Uint8Array): Tensor {
-  const proto = decode('TensorProto', bytes, 'a tensor');
+/** @throws WanqError MODEL_INVALID, MODEL_UNSUPPORTED, EXTERNAL_DATA_INVALID */
+export function decodeTensor(bytes: Uint8Array, budget: ModelBudget): Tensor {
+  const proto = decode('TensorProto', bytes, 'a tensor', budget);
   const name: string = proto.name ?? '';
-  const where = `tensor "${name}"`;
+  const where = `tensor "${printable(name)}"`;
   const dtype = dataTypeName(proto.dataType ?? 0);
   if (dtype === undefined || dtype === 'undefined') {
     throw new WanqError('MODEL_INVALID', `${where} has the unknown element type ${proto.dataType ?? 0}`);
@@ -24,13 +27,20 @@ export function decodeTensor(bytes: Uint8Array): Tensor {
   return tensor;
 }
 
+/** Whether the bytes of an encoded tensor lie in a data file. */
+export function isExternal(bytes: Uint8Array, budget: ModelBudget): boolean {
+  return decode('TensorProto', bytes, 'a tensor', budget).dataLocation === EXTERNAL;
+}
+
 function decodeDims(dims: readonly Message[], where: string): number[] {
   if (dims.length > MAX_RANK) throw new WanqError('MODEL_INVALID', `${where} has ${dims.length} dimensions`);
   let product = 1;
   return dims.map((dim) => {
+    // Past 2^53 this rounds, and stays past every bound.
     const value = Number(dim);
+    // A zero must not make the others harmless.
     product *= Math.max(value, 1);
-    if (value < 0 || product > MAX_TENSOR_ELEMENTS) {
+    if (!(value >= 0 && product <= MAX_TENSOR_ELEMENTS)) {
       throw new WanqError('MODEL_INVALID', `${where} has impossible dimensions [${dims.map(String).join(', ')}]`);
     }
     return value;
@@ -49,6 +59,9 @@ function decodeData(proto: Message, dtype: Tensor['dtype'], elements: number, wh
     throw new WanqError('MODEL_INVALID', `${where} holds ${strings.length} texts where its shape needs ${elements}`);
   }
   const expected = byteSize(dtype, elements) ?? 0;
+  if (expected > MAX_TENSOR_BYTES) {
+    throw new WanqError('MODEL_INVALID', `${where} has ${expected} bytes, more than ${MAX_TENSOR_BYTES}`);
+  }
   if (external) return decodeExternal(proto.externalData ?? [], expected, where);
   const bytes: Uint8Array = typed.length > 0 ? packTyped(proto, dtype, where) : (proto.rawData ?? new Uint8Array(0));
   if (bytes.byteLength !== expected) {
@@ -73,6 +86,10 @@ function decodeExternal(entries: readonly Message[], expected: number, where: st
       'EXTERNAL_DATA_INVALID',
       `${where} has no usable external data entry (location, offset and a length of ${expected} bytes are needed)`,
     );
+  }
+  const fault = locationFault(location);
+  if (fault !== undefined) {
+    throw new WanqError('EXTERNAL_DATA_INVALID', `${where}: data file "${printable(location)}" ${fault}`);
   }
   return { kind: 'external', location, offset, length };
 }

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { fromSystemError, printable, WanqError } from '../errors.js';
+import { MAX_CONFIG_COUNT, MAX_SCALE_FACTOR } from '../limits.js';
 import { exists } from '../util/files.js';
 import { readJson } from '../util/json.js';
 import type { ScaleFactors } from './geometry.js';
@@ -16,19 +17,22 @@ export type Component = (typeof COMPONENTS)[number];
 
 const modelIndex = z.looseObject({ _class_name: z.string().optional(), expand_timesteps: z.boolean().optional() });
 
+const count = z.int().positive().max(MAX_CONFIG_COUNT);
+const side = z.int().positive().max(MAX_SCALE_FACTOR);
+
 const transformerConfig = z.looseObject({
-  num_layers: z.int().positive().optional(),
-  in_channels: z.int().positive().optional(),
-  num_attention_heads: z.int().positive().optional(),
-  attention_head_dim: z.int().positive().optional(),
-  patch_size: z.array(z.int().positive()).length(3).optional(),
+  num_layers: count.optional(),
+  in_channels: count.optional(),
+  num_attention_heads: count.optional(),
+  attention_head_dim: count.optional(),
+  patch_size: z.array(side).length(3).optional(),
 });
 
 const vaeConfig = z.looseObject({
-  latents_mean: z.array(z.number()),
-  latents_std: z.array(z.number().positive()),
-  scale_factor_temporal: z.int().positive().default(4),
-  scale_factor_spatial: z.int().positive().default(16),
+  latents_mean: z.array(z.number()).max(MAX_CONFIG_COUNT),
+  latents_std: z.array(z.number().positive()).max(MAX_CONFIG_COUNT),
+  scale_factor_temporal: side.default(4),
+  scale_factor_spatial: side.default(16),
 });
 
 export type TransformerConfig = z.infer<typeof transformerConfig>;

@@ -1,8 +1,10 @@
-import { loadGraph } from '../onnx/load.js';
+import { printable, WanqError } from '../errors.js';
+import { MAX_LATENT_ELEMENTS } from '../limits.js';
+import { loadGraph, loadRunnable } from '../onnx/load.js';
 import type { RuntimeHost } from '../runtime/host.js';
 import type { ModelSource, SessionOptions } from '../runtime/protocol.js';
 import { Denoiser, type TransformerFace } from './denoise.js';
-import { type LatentShape, latentShape, type VideoSize } from './geometry.js';
+import { type LatentShape, latentDims, latentElements, latentShape, type VideoSize } from './geometry.js';
 import type { PipelineFolder } from './layout.js';
 import { fixedDim, transformerSignature } from './signature.js';
 
@@ -20,7 +22,7 @@ const DEFAULT_CHANNELS = 48;
 /** @throws WanqError PIPELINE_INVALID, MODEL_INVALID, MODEL_UNSUPPORTED, USAGE (a size that does not fit) */
 export async function describePipeline(folder: PipelineFolder, size: VideoSize): Promise<PipelineShape> {
   const file = folder.modelPath('transformer');
-  const signature = transformerSignature((await loadGraph(file)).graph, file);
+  const signature = transformerSignature((await loadRunnable(file)).graph, file);
   const config = await folder.transformerConfig();
   const [, height, width] = config.patch_size ?? DEFAULT_PATCH;
   const patch = [height as number, width as number] as const;
@@ -28,6 +30,12 @@ export async function describePipeline(folder: PipelineFolder, size: VideoSize):
   const decoder = (await folder.has('vae_decoder')) ? await loadGraph(folder.modelPath('vae_decoder')) : undefined;
   const channels = fixedDim(signature.latents, 1) ?? config.in_channels ?? DEFAULT_CHANNELS;
   const latents = latentShape(channels, scale, patch, decoder?.graph, size);
+  if (!(latentElements(latents) <= MAX_LATENT_ELEMENTS)) {
+    const dims = latentDims(latents).join(' x ');
+    throw new WanqError('PIPELINE_INVALID', `${printable(folder.root)} makes latents of ${dims}, which are too large`, {
+      hint: 'choose a smaller size, or check the channels of the transformer',
+    });
+  }
   const video = {
     frames: (latents.frames - 1) * scale.temporal + 1,
     height: latents.height * scale.spatial,

@@ -1,6 +1,6 @@
 import { WanqError } from '../errors.js';
 import type { Graph, Value } from '../ir/graph.js';
-import { loadGraph } from '../onnx/load.js';
+import { loadRunnable } from '../onnx/load.js';
 import type { RuntimeHost } from '../runtime/host.js';
 import type { SessionOptions } from '../runtime/protocol.js';
 import { type HostTensor, toFloat32 } from '../runtime/tensor.js';
@@ -43,7 +43,7 @@ export class TextEncoder {
   /** @throws WanqError PIPELINE_INVALID, TOKENIZER_INVALID, MODEL_UNSUPPORTED */
   static async open(folder: PipelineFolder): Promise<TextEncoder> {
     const file = await folder.require('text_encoder', 'turning prompts into embeddings');
-    const { graph } = await loadGraph(file);
+    const { graph } = await loadRunnable(file);
     const ids = graph.inputs.find(({ name }) => name === 'input_ids');
     const output = graph.outputs[0]?.name;
     if (!ids || output === undefined) {

@@ -1,6 +1,8 @@
+import { createContext, Script } from 'node:vm';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
-import { WanqError } from '../errors.js';
+import { printable, WanqError } from '../errors.js';
+import { MAX_PROMPT_TOKENS, MAX_TOKENIZE_MS } from '../limits.js';
 import { exists } from '../util/files.js';
 import { readJson } from '../util/json.js';
 import type { PipelineFolder } from './layout.js';
@@ -14,7 +16,7 @@ const tokenizerJson = z.looseObject({
 });
 
 const tokenizerConfig = z.looseObject({
-  model_max_length: z.number().optional(),
+  model_max_length: z.number().min(1).optional(),
   pad_token: z.union([z.string(), z.looseObject({ content: z.string() })]).nullish(),
   eos_token: z.union([z.string(), z.looseObject({ content: z.string() })]).nullish(),
 });
@@ -33,11 +35,13 @@ export interface TokenizedPrompt {
  */
 export class PromptTokenizer {
   readonly length: number;
+  readonly #file: string;
   readonly #tokenizer: Tokenizer;
   readonly #pad: number;
   readonly #end: number | undefined;
 
-  private constructor(tokenizer: Tokenizer, length: number, pad: number, end: number | undefined) {
+  private constructor(file: string, tokenizer: Tokenizer, length: number, pad: number, end: number | undefined) {
+    this.#file = file;
     this.#tokenizer = tokenizer;
     this.length = length;
     this.#pad = pad;
@@ -59,18 +63,25 @@ export class PromptTokenizer {
     };
     const stated = config.model_max_length ?? DEFAULT_LENGTH;
     const length = fixedLength ?? Math.min(stated, DEFAULT_LENGTH);
-    let tokenizer: Tokenizer;
-    try {
-      tokenizer = new Tokenizer(json, config);
-    } catch (cause) {
-      throw new WanqError('TOKENIZER_INVALID', `${file} cannot be used: ${(cause as Error).message}`, { cause });
+    if (!Number.isInteger(length) || length < 1 || length > MAX_PROMPT_TOKENS) {
+      throw new WanqError('TOKENIZER_INVALID', `${printable(file)}: prompts of ${length} tokens are not possible`, {
+        hint: `the text encoder and its tokenizer take 1 to ${MAX_PROMPT_TOKENS}`,
+      });
     }
-    return new PromptTokenizer(tokenizer, length, idOf(config.pad_token, '<pad>') ?? 0, idOf(config.eos_token, '</s>'));
+    const tokenizer = timed(file, () => new Tokenizer(json, config));
+    return new PromptTokenizer(
+      file,
+      tokenizer,
+      length,
+      idOf(config.pad_token, '<pad>') ?? 0,
+      idOf(config.eos_token, '</s>'),
+    );
   }
 
+  /** @throws WanqError TOKENIZER_INVALID where the tokenizer fails or takes too long */
   encode(prompt: string): TokenizedPrompt {
     const text = prompt.replace(/\s+/g, ' ').trim();
-    let ids = [...this.#tokenizer.encode(text).ids];
+    let ids = timed(this.#file, () => [...this.#tokenizer.encode(text).ids]);
     while (ids.length > 0 && ids.at(-1) === this.#pad) ids.pop();
     if (ids.length > this.length) {
       ids = this.#end === undefined ? ids.slice(0, this.length) : [...ids.slice(0, this.length - 1), this.#end];
@@ -79,4 +90,27 @@ export class PromptTokenizer {
     const fill = <T>(value: T): T[] => new Array<T>(this.length - real).fill(value);
     return { ids: [...ids, ...fill(this.#pad)], mask: [...new Array<number>(real).fill(1), ...fill(0)] };
   }
+}
+
+const work: { call(): void } = { call: () => {} };
+const CONTEXT = createContext(work);
+const CALL = new Script('call()');
+
+/** A tokenizer's file holds regular expressions, of which some never end (CWE-1333): only a script's time can be limited. */
+function timed<T>(file: string, make: () => T): T {
+  let result: T | undefined;
+  work.call = () => {
+    result = make();
+  };
+  try {
+    CALL.runInContext(CONTEXT, { timeout: MAX_TOKENIZE_MS });
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const why =
+      code === 'ERR_SCRIPT_EXECUTION_TIMEOUT'
+        ? `takes more than ${MAX_TOKENIZE_MS / 1000} s for a prompt`
+        : `cannot be used: ${printable(message, 160)}`;
+    throw new WanqError('TOKENIZER_INVALID', `${printable(file)} ${why}`, { cause });
+  }
+  return result as T;
 }

@@ -1,6 +1,6 @@
 import ndarray from 'ndarray';
 import { WanqError } from '../errors.js';
-import { loadGraph } from '../onnx/load.js';
+import { loadRunnable } from '../onnx/load.js';
 import type { RuntimeHost, Session } from '../runtime/host.js';
 import type { SessionOptions } from '../runtime/protocol.js';
 import { fromFloat32, type HostTensor, toFloat32 } from '../runtime/tensor.js';
@@ -33,7 +33,7 @@ async function openHalf(
 ): Promise<VaeHalf> {
   const file = await folder.require(component, need);
   const config = await folder.vaeConfig();
-  const { graph } = await loadGraph(file);
+  const { graph } = await loadRunnable(file);
   const [input] = graph.inputs;
   const [output] = graph.outputs;
   if (!input || !output) throw new WanqError('MODEL_INVALID', `${file} has no input or no output`);

@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import {
   copyFile,
   type FileHandle,
@@ -54,15 +54,50 @@ export async function writeFully(handle: FileHandle, bytes: Uint8Array, offset: 
  * @throws WanqError NOT_FOUND; NOT_READABLE
  */
 export async function openRegular(file: string): Promise<{ handle: FileHandle; size: number }> {
+  const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK).catch((error) => {
+    throw readError(error, file);
+  });
   try {
-    const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
     const info = await handle.stat();
     if (info.isFile()) return { handle, size: info.size };
-    await handle.close();
     throw new WanqError('NOT_READABLE', `${printable(file)} is not a regular file`, { hint: 'name a file' });
   } catch (error) {
-    throw fromSystemError(error, file);
+    await handle.close();
+    throw readError(error, file);
   }
+}
+
+/**
+ * Opens a file that was looked at before, and only that one: neither a link nor another file has taken its place since (CWE-367).
+ * @param file a real path, without links
+ * @param seen of the same path, regular
+ * @throws WanqError NOT_FOUND; NOT_READABLE
+ */
+export async function openSeen(file: string, seen: BigIntStats): Promise<{ handle: FileHandle; size: number }> {
+  const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
+  const handle = await open(file, flags).catch((error) => {
+    throw readError(error, file);
+  });
+  try {
+    const { dev, ino, size, ...info } = await handle.stat({ bigint: true });
+    if (dev === seen.dev && ino === seen.ino && (info.mode & S_IFMT) === S_IFREG) return { handle, size: Number(size) };
+    throw new WanqError('NOT_READABLE', `${printable(file)} was replaced while it was opened`, { hint: 'try again' });
+  } catch (error) {
+    await handle.close();
+    throw readError(error, file);
+  }
+}
+
+const S_IFMT = BigInt(constants.S_IFMT);
+const S_IFREG = BigInt(constants.S_IFREG);
+
+function readError(error: unknown, file: string): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code !== 'EACCES' && code !== 'EPERM') return fromSystemError(error, file);
+  return new WanqError('NOT_READABLE', `${printable(file)}: permission denied (${code})`, {
+    hint: 'change its permissions',
+    cause: error,
+  });
 }
 
 /** @throws WanqError NOT_FOUND; NOT_READABLE, also where the file is no regular one or exceeds `maxBytes` */
@@ -74,14 +109,20 @@ export async function readBounded(file: string, maxBytes: number): Promise<Uint8
     }
     return await readFully(handle, 0, size);
   } catch (error) {
-    throw fromSystemError(error, file);
+    throw readError(error, file);
   } finally {
     await handle.close();
   }
 }
 
+/** @throws WanqError as {@link readBounded}; NOT_READABLE where the file is not UTF-8 */
 export async function readText(file: string, maxBytes: number): Promise<string> {
-  return new TextDecoder().decode(await readBounded(file, maxBytes));
+  const bytes = await readBounded(file, maxBytes);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new WanqError('NOT_READABLE', `${printable(file)} is not UTF-8 text`, { hint: 'save it as UTF-8', cause });
+  }
 }
 
 export async function exists(file: string): Promise<boolean> {

@@ -1,7 +1,15 @@
 import type { FileHandle } from 'node:fs/promises';
 import { printable, WanqError } from '../errors.js';
-import { MAX_SAFETENSORS_HEADER_BYTES } from '../limits.js';
+import {
+  MAX_RANK,
+  MAX_SAFETENSORS_BYTES,
+  MAX_SAFETENSORS_HEADER_BYTES,
+  MAX_SAFETENSORS_NAME_LENGTH,
+  MAX_SAFETENSORS_TENSORS,
+  MAX_TENSOR_ELEMENTS,
+} from '../limits.js';
 import { openRegular, readFully, writeAtomic } from './files.js';
+import { parseJson } from './json.js';
 
 /** Element types of the safetensors format that wanq reads and writes, with the array each comes in. */
 const ARRAYS = {
@@ -36,9 +44,6 @@ export interface Safetensors {
   readonly tensors: ReadonlyMap<string, SafeTensor>;
   readonly metadata: Readonly<Record<string, string>>;
 }
-
-/** Files that are read whole; calibration files of the 5B stay below 200 MB. */
-const MAX_FILE_BYTES = 2 ** 31;
 
 interface Entry {
   readonly dtype: SafetensorsType;
@@ -104,10 +109,10 @@ export async function readSafetensors(
       const { begin, end } = opened.entries.get(name) as Entry;
       return sum + end - begin;
     }, 0);
-    if (bytes > MAX_FILE_BYTES) {
+    if (bytes > MAX_SAFETENSORS_BYTES) {
       throw new WanqError(
         'NOT_READABLE',
-        `${printable(file)} has ${bytes} bytes, more than the ${MAX_FILE_BYTES} allowed`,
+        `${printable(file)} has ${bytes} bytes, more than the ${MAX_SAFETENSORS_BYTES} allowed`,
       );
     }
     const tensors = new Map<string, SafeTensor>();
@@ -125,25 +130,31 @@ interface Header {
 
 async function readHeader(file: string, handle: FileHandle, size: number): Promise<Header> {
   const fail = (why: string): never => {
-    throw new WanqError('SAFETENSORS_INVALID', `${file} is not a valid .safetensors file: ${why}`);
+    throw new WanqError('SAFETENSORS_INVALID', `${printable(file)} is not a valid .safetensors file: ${why}`);
   };
   if (size < 8) fail('too short');
   const prefix = await readFully(handle, 0, 8);
   const length = Number(new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true));
   if (length > MAX_SAFETENSORS_HEADER_BYTES || 8 + length > size) fail('the header is too long');
+  const json = await readFully(handle, 8, length);
+  // Nothing before it: a decoder would drop a byte order mark, and the format's other readers would not.
+  if (json[0] !== 0x7b) fail('the header does not begin with {');
   let header: unknown;
   try {
-    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(await readFully(handle, 8, length)));
-  } catch {
-    fail('the header is not JSON');
+    header = parseJson(new TextDecoder('utf-8', { fatal: true }).decode(json));
+  } catch (cause) {
+    fail(`the header is not JSON (${printable((cause as Error).message, 80)})`);
   }
   if (typeof header !== 'object' || header === null || Array.isArray(header)) return fail('the header is no object');
 
   const metadata: Record<string, string> = Object.create(null);
   const base = 8 + length;
   const found: (Entry & { readonly name: string })[] = [];
-  for (const [name, value] of Object.entries(header as Record<string, unknown>)) {
-    if (typeof value !== 'object' || value === null) return fail('an entry is malformed');
+  const all = Object.entries(header as Record<string, unknown>);
+  if (all.length > MAX_SAFETENSORS_TENSORS) fail(`it has ${all.length} tensors, more than ${MAX_SAFETENSORS_TENSORS}`);
+  for (const [name, value] of all) {
+    if (name.length > MAX_SAFETENSORS_NAME_LENGTH) fail(`a name has more than ${MAX_SAFETENSORS_NAME_LENGTH} letters`);
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail('an entry is malformed');
     if (name === '__metadata__') {
       for (const [key, text] of Object.entries(value)) {
         if (typeof text !== 'string') fail('metadata is not text');
@@ -152,11 +163,16 @@ async function readHeader(file: string, handle: FileHandle, size: number): Promi
       continue;
     }
     const { dtype, shape, data_offsets: offsets } = value as Record<string, unknown>;
-    if (typeof dtype !== 'string' || !Object.hasOwn(ARRAYS, dtype)) return fail(`unsupported type ${String(dtype)}`);
+    if (typeof dtype !== 'string' || !Object.hasOwn(ARRAYS, dtype)) {
+      return fail(`unsupported type ${printable(String(dtype), 20)}`);
+    }
     if (!isCounts(shape) || !isCounts(offsets) || offsets.length !== 2) return fail('an entry is malformed');
     const [begin, end] = offsets as [number, number];
+    if (shape.length > MAX_RANK) fail(`a tensor has ${shape.length} dimensions`);
+    // A zero must not make the others harmless.
+    if (shape.reduce((a, b) => a * Math.max(b, 1), 1) > MAX_TENSOR_ELEMENTS) fail('a shape is impossible');
     const bytes = shape.reduce((a, b) => a * b, 1) * ARRAYS[dtype as SafetensorsType].BYTES_PER_ELEMENT;
-    if (!Number.isSafeInteger(bytes) || end - begin !== bytes) fail('a shape does not match its bytes');
+    if (end - begin !== bytes) fail('a shape does not match its bytes');
     found.push({ name, dtype: dtype as SafetensorsType, shape, begin: base + begin, end: base + end });
   }
   found.sort((a, b) => a.begin - b.begin || a.end - b.end);

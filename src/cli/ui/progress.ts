@@ -1,4 +1,5 @@
 import ora from 'ora';
+import { printable, printableLines } from '../../errors.js';
 import { formatDuration } from '../../report/format.js';
 import type { Context } from '../context.js';
 
@@ -25,7 +26,7 @@ export function startProgress({ io, quiet }: Context, start: string): Progress {
       share && share < 1 && elapsed > ESTIMATE_AFTER_MS
         ? `, ${formatDuration((elapsed * (1 - share)) / share)} left`
         : '';
-    return `${text} (${formatDuration(elapsed)} elapsed${left})`;
+    return `${printable(text)} (${formatDuration(elapsed)} elapsed${left})`;
   };
   if (io.stderr.isTTY && !io.env.CI) {
     const spinner = ora({ text: start, stream: io.stderr, discardStdin: false }).start();
@@ -41,7 +42,7 @@ export function startProgress({ io, quiet }: Context, start: string): Progress {
     update: (text, share) => {
       if (Date.now() - last < QUIET_LINE_MS) return;
       last = Date.now();
-      io.stderr.write(`${withTimes(text, share)}\n`);
+      io.stderr.write(printableLines(`${withTimes(text, share)}\n`));
     },
     stop: () => {},
   };
