@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { WanqError } from '../errors.js';
+import { printable, WanqError } from '../errors.js';
 import { fingerprint, loadModel } from '../onnx/load.js';
 import { NORMALIZE } from '../passes/normalize.js';
 import { type PassReport, runPasses } from '../passes/pass.js';
@@ -22,7 +22,13 @@ import { openTransformer } from './observed-transformer.js';
 import { observedOutputs, observedValues, tokensPerForward } from './observed-values.js';
 import { CalibrationRun } from './run.js';
 import { promptsOf, type Shard } from './shard.js';
-import { ActivationStatistics, OutputStatistics, type Statistics } from './statistics.js';
+import {
+  ActivationStatistics,
+  type NonFinite,
+  nonFiniteText,
+  OutputStatistics,
+  type Statistics,
+} from './statistics.js';
 
 export interface CalibrateOptions extends VideoSize {
   /** Pipeline folder. */
@@ -80,8 +86,8 @@ export interface CalibrationSummary {
   readonly peakBytes: number;
   /** What was foreseen for all processes together, bytes. null on other providers than the CPU's. */
   readonly estimatedBytes: number | null;
-  /** Activations in which NaN or infinities were seen. */
-  readonly nonFinite: readonly string[];
+  /** Activations in which NaN or infinities were seen, and how much of them was. */
+  readonly nonFinite: readonly (NonFinite & { readonly value: string })[];
   /** Whether the graph cuts the scheduler's timesteps down to integers. */
   readonly truncatedTimesteps: boolean;
   /** What was done to the graph before its linears were looked for. */
@@ -94,7 +100,8 @@ export interface CalibrationSummary {
  * Interrupted at any moment, a second call with the same options goes on after the last finished prompt and ends with the same
  * bits: what a prompt contributes depends on nothing but the prompt, its index and the seed.
  *
- * @throws WanqError of the pipeline, the runtime and the file system; CALIBRATION_MISMATCH where the checkpoint is of another run; NO_MEMORY; LOCKED
+ * @throws WanqError of the pipeline, the runtime and the file system; CALIBRATION_MISMATCH where the checkpoint is of another run; NO_MEMORY; LOCKED;
+ * NON_FINITE where the transformer makes NaN or infinity, or too many of its activations hold them
  */
 export async function calibrate(options: CalibrateOptions): Promise<CalibrationSummary> {
   await refuseExisting(options.output);
@@ -207,6 +214,7 @@ async function calibrateOver(
             totalForwards: left.length * steps * branchesAt(guidance).length,
           }),
         );
+        refuseBroken(activations, index);
         done.push(index);
         if (done.length < own.length) await writeCalibration(checkpoint, state());
       }
@@ -224,7 +232,9 @@ async function calibrateOver(
         segments: transformer.segments,
         peakBytes: (await host.status()).peakBytes,
         estimatedBytes: transformer.provider === 'cpu' ? (plan?.bytes ?? null) : null,
-        nonFinite: activations.filter((activation) => !activation.total().finite).map(({ value }) => value),
+        nonFinite: activations.flatMap((activation) =>
+          activation.finite ? [] : { value: activation.value, ...activation.total().nonFinite },
+        ),
         truncatedTimesteps:
           truncatesTimesteps(shape.signature) &&
           makeScheduler(steps).timesteps.some((timestep) => !Number.isInteger(timestep)),
@@ -236,4 +246,22 @@ async function calibrateOver(
   } finally {
     await loaded.close();
   }
+}
+
+/**
+ * Share of activations that may hold NaN or infinity. One in each block of a Wan transformer, such as a value whose padding is masked out
+ * behind, is a seventh of all; where it is more than that, the model is broken and its ranges are worth nothing.
+ */
+const MOST_NON_FINITE = 1 / 4;
+
+/** @throws WanqError NON_FINITE */
+function refuseBroken(activations: readonly ActivationStatistics[], prompt: number): void {
+  const broken = activations.filter(({ finite }) => !finite);
+  const [first] = broken;
+  if (!first || broken.length <= MOST_NON_FINITE * activations.length) return;
+  throw new WanqError(
+    'NON_FINITE',
+    `${broken.length} of ${activations.length} activations hold NaN or infinity at prompt ${prompt + 1}: ${printable(first.value)} ${nonFiniteText(first.total().nonFinite)}`,
+    { hint: 'export the model again, in FP32 or BF16: these values left the range of their type' },
+  );
 }

@@ -173,13 +173,21 @@ export async function readCalibration(file: string, { held = true } = {}): Promi
   const read = headerOf(file, metadata);
   const fail = (why: string): never => invalid(file, why);
   const activations = read.activations.map(({ value, channels, slices, folds, held: prompts }, i) => {
-    const statistics = new ActivationStatistics(value, channels);
     const lacks = (): never => fail(`lacks the statistics of ${printable(value)}`);
     const extremes = (key: string): [Float32Array, Float32Array] => {
       const [min, max] = ['min', 'max'].map((end) => tensors.get(`${end}/${i}/${key}`)?.data);
       const whole = [min, max].every((data) => data instanceof Float32Array && data.length === channels);
-      return whole ? [min as Float32Array, max as Float32Array] : lacks();
+      if (!whole) return lacks();
+      if (!isRange(min as Float32Array, max as Float32Array)) {
+        return fail(`holds a minimum of ${printable(value)} above its maximum`);
+      }
+      return [min as Float32Array, max as Float32Array];
     };
+    // What a slice has is looked at before memory is taken for as many channels as the header claims.
+    const [any] = slices;
+    if (!any || new Set(slices.map(({ key }) => key)).size < slices.length) return lacks();
+    extremes(any.key);
+    const statistics = new ActivationStatistics(value, channels);
     for (const { key, ...histogram } of slices) {
       const counts = tensors.get(`histogram/${i}/${key}`)?.data;
       if (!(counts instanceof BigInt64Array)) return lacks();
@@ -188,6 +196,9 @@ export async function readCalibration(file: string, { held = true } = {}): Promi
         const restored = Histogram.from({ ...histogram, counts: Float64Array.from(counts, Number) });
         const slice = new SliceStatistics(channels, restored);
         slice.widen(min, max);
+        // A sample is one of the values that the extremes are of.
+        const { range } = slice;
+        if (histogram.maxMagnitude > Math.max(Math.abs(range.min), Math.abs(range.max))) throw new RangeError();
         statistics.restore(key, slice);
       } catch {
         return fail(`holds an impossible histogram of ${printable(value)}`);
@@ -257,6 +268,11 @@ function isTokens(data: SafeTensor['data'] | undefined, channels: number): data 
   return data instanceof Float32Array && data.length % channels === 0;
 }
 
+/** Whether no channel's minimum is above its maximum, or NaN alone; that of a broken channel is NaN at both ends. */
+function isRange(min: Float32Array, max: Float32Array): boolean {
+  return min.every((low, k) => low <= (max[k] as number) || (Number.isNaN(low) && Number.isNaN(max[k])));
+}
+
 function invalid(file: string, why: string): never {
   throw new WanqError('CALIBRATION_INVALID', `${printable(file)} ${why}`, { hint: 'run `wanq calibrate` again' });
 }
@@ -274,5 +290,18 @@ function headerOf(file: string, metadata: Readonly<Record<string, string>>): z.i
     return invalid(file, 'has a damaged header');
   }
   const parsed = header.safeParse(json);
-  return parsed.success ? parsed.data : invalid(file, 'has a damaged header');
+  if (!parsed.success) return invalid(file, 'has a damaged header');
+  const { done, identity: of, activations } = parsed.data;
+  const prompts = [done, ...activations.map(({ held }) => held)];
+  if (!prompts.every((indices) => ascends(indices) && (indices.at(-1) ?? 0) < of.promptCount)) {
+    return invalid(file, 'names a prompt twice, or one that there is not');
+  }
+  if (new Set(activations.map(({ value }) => value)).size < activations.length) {
+    return invalid(file, 'holds an activation twice');
+  }
+  return parsed.data;
+}
+
+function ascends(indices: readonly number[]): boolean {
+  return indices.every((index, i) => i === 0 || index > (indices[i - 1] as number));
 }

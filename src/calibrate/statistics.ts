@@ -61,6 +61,37 @@ export class SliceStatistics extends ChannelExtremes {
     const { min, max } = this.range;
     return Number.isFinite(min) && Number.isFinite(max) && this.histogram.nonFinite === 0;
   }
+
+  /** What of it was NaN or infinite. */
+  get nonFinite(): NonFinite {
+    const { total, nonFinite } = this.histogram;
+    // Not their difference, which two finite ends may not have.
+    const isBroken = (min: number, k: number): boolean => !Number.isFinite(min) || !Number.isFinite(this.channelMax[k]);
+    const channels = this.seen
+      ? this.channelMin.reduce((count, min, k) => (isBroken(min, k) ? count + 1 : count), 0)
+      : 0;
+    return { channels, ofChannels: this.channelMin.length, samples: total + nonFinite, nonFinite };
+  }
+}
+
+/** How much of an activation was NaN or infinite. */
+export interface NonFinite {
+  /** Channels that held such a value in any token, and channels in all. */
+  readonly channels: number;
+  readonly ofChannels: number;
+  /** Values that were sampled, and those among them that were NaN or infinite. */
+  readonly samples: number;
+  readonly nonFinite: number;
+}
+
+export function nonFiniteText({ channels, ofChannels, samples, nonFinite }: NonFinite): string {
+  const share = percent(nonFinite / Math.max(1, samples));
+  return `in ${channels} of ${ofChannels} channels, ${nonFinite} of ${samples} sampled values (${share})`;
+}
+
+/** Never 0 % of what there was some of. */
+function percent(share: number): string {
+  return share > 0 && share < 1e-4 ? 'below 0.01 %' : `${(100 * share).toFixed(2)} %`;
 }
 
 /** One forward in which an activation was seen. */
@@ -139,6 +170,11 @@ export class ActivationStatistics {
 
   restore(key: string, slice: SliceStatistics): void {
     this.#slices.set(key, slice);
+  }
+
+  /** Whether no NaN or infinity was seen. */
+  get finite(): boolean {
+    return [...this.#slices.values()].every((slice) => slice.finite);
   }
 
   /** All branches and buckets as one. */

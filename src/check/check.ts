@@ -2,11 +2,10 @@ import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Role } from '../analyze/roles.js';
 import { fromSystemError, printable, WanqError } from '../errors.js';
-import { aligned } from '../ir/tensor.js';
-import { bfloat16ToFloat32, halfToFloat32 } from '../numerics/half.js';
 import { type LoadedModel, loadModel } from '../onnx/load.js';
+import { type NumberDefect, quantizedNumbers } from '../onnx/quantized-numbers.js';
 import type { Target } from '../quantize/target.js';
-import { CheckedGraph, findQuantizedProducts, findStrayPairs, type QuantizationNumbers } from './products.js';
+import { CheckedGraph, findQuantizedProducts, findStrayPairs } from './products.js';
 import { RULES } from './targets/index.js';
 import type { Verdict } from './verdict.js';
 
@@ -31,6 +30,8 @@ export interface CheckReport {
   readonly float: number;
   /** QuantizeLinears that belong to no product, and who reads what is dequantized of them. */
   readonly others: readonly { readonly node: string; readonly readers: readonly string[] }[];
+  /** What is wrong with scales, zero points and codes, whatever the target. */
+  readonly defects: readonly NumberDefect[];
 }
 
 /**
@@ -56,7 +57,8 @@ export async function checkTarget(given: string, target: Target): Promise<CheckR
 /** As {@link checkTarget}, of a model that is loaded. */
 export async function checkModel(loaded: LoadedModel, target: Target): Promise<CheckReport> {
   const { model } = loaded;
-  const checked = new CheckedGraph(model.graph, model.opset, await readNumbers(loaded));
+  const { defects, brokenScales: broken } = await quantizedNumbers(model, loaded.read);
+  const checked = new CheckedGraph(model.graph, model.opset, { zero: await readZeros(loaded), broken });
   const found = findQuantizedProducts(checked);
   if (found.length === 0) {
     throw new WanqError('MODEL_UNSUPPORTED', `${printable(loaded.path)} has no quantized product`, {
@@ -79,31 +81,20 @@ export async function checkModel(loaded: LoadedModel, target: Target): Promise<C
     weights: count('weights'),
     float: count('float'),
     others: findStrayPairs(checked, found).map(({ node, readers }) => ({ node: node.name, readers })),
+    defects,
   };
 }
 
-async function readNumbers({ model: { graph }, read }: LoadedModel): Promise<QuantizationNumbers> {
+async function readZeros({ model: { graph }, read }: LoadedModel): Promise<Map<string, boolean>> {
   const zero = new Map<string, boolean>();
-  const broken = new Set<string>();
   for (const { opType, inputs } of graph.nodes) {
     if (opType !== 'QuantizeLinear' && opType !== 'DequantizeLinear') continue;
-    const [, scale, zeroPoint] = inputs.map((name) => graph.initializers.get(name));
-    if (zeroPoint && !zero.has(zeroPoint.name)) {
-      zero.set(
-        zeroPoint.name,
-        (await read(zeroPoint)).every((byte) => byte === 0),
-      );
-    }
-    if (!scale || broken.has(scale.name)) continue;
-    const { buffer, byteOffset, byteLength } = aligned(await read(scale), 4);
-    const words = (): Uint16Array => new Uint16Array(buffer, byteOffset, byteLength / 2);
-    const values =
-      scale.dtype === 'float16'
-        ? halfToFloat32(words())
-        : scale.dtype === 'bfloat16'
-          ? bfloat16ToFloat32(words())
-          : new Float32Array(buffer, byteOffset, byteLength / 4);
-    if (!values.every((value) => value > 0 && value < Number.POSITIVE_INFINITY)) broken.add(scale.name);
+    const zeroPoint = graph.initializers.get(inputs[2] ?? '');
+    if (!zeroPoint || zero.has(zeroPoint.name)) continue;
+    zero.set(
+      zeroPoint.name,
+      (await read(zeroPoint)).every((byte) => byte === 0),
+    );
   }
-  return { zero, broken };
+  return zero;
 }

@@ -48,6 +48,13 @@ export function ceilToHalf(value: number): number {
   return nearest >= value || bits === 0x7bff ? nearest : fromHalf(bits + 1);
 }
 
+/** @returns the largest binary16 value that is not above a positive `value` */
+export function floorToHalf(value: number): number {
+  const bits = Math.min(toHalf(value), 0x7bff);
+  const nearest = fromHalf(bits);
+  return nearest <= value ? nearest : fromHalf(bits - 1);
+}
+
 let halfTable: Float32Array | undefined;
 
 export function halfToFloat32(bits: Uint16Array, out: Float32Array = new Float32Array(bits.length)): Float32Array {

@@ -1,4 +1,4 @@
-import { ceilToHalf } from './half.js';
+import { ceilToHalf, floorToHalf, HALF_MAX } from './half.js';
 
 /** Affine INT8 quantization as ONNX's QuantizeLinear defines it: q = saturate(round_half_even(x / scale) + zero_point). */
 
@@ -53,11 +53,15 @@ export function raiseMaxima(
 }
 
 /**
+ * A channel of zeros has the smallest normal number: onnxruntime's kernel for a dequantized weight adds and takes away 128 scales for each input,
+ * and what rounding leaves of that is in the output.
+ *
  * @param type `float16`: rounded up to a value of that type
  * @returns max|w| / 127 of each channel, as {@link quantizeWeight} defines it
  */
 export function weightScales(maxima: Float32Array, type: 'float32' | 'float16' | undefined = 'float32'): Float32Array {
   return maxima.map((magnitude) => {
+    if (magnitude === 0) return ZERO_SCALE[type];
     const scale = positiveScale(magnitude / 127);
     return type === 'float16' ? ceilToHalf(scale) : scale;
   });
@@ -147,7 +151,8 @@ export interface ActivationScale {
  * - int8: symmetric, zero point 0, codes -127..127.
  * - uint8: affine over the range widened to contain 0, codes 0..255, zero point rounded so that 0 is exact.
  *
- * @param type `float16`: the scale is rounded up to a value of that type
+ * @param type `float16`: the scale is rounded up to a value of that type; down where a code would stand for more than that type holds
+ * @throws RangeError for an end that is not finite
  */
 export function activationScale(
   dtype: 'int8' | 'uint8',
@@ -155,22 +160,37 @@ export function activationScale(
   high: number,
   type: 'float32' | 'float16' = 'float32',
 ): ActivationScale {
+  if (!Number.isFinite(low) || !Number.isFinite(high)) throw new RangeError(`no scale covers ${low} .. ${high}`);
   const rounded = (scale: number): number =>
     type === 'float16' ? ceilToHalf(positiveScale(scale)) : positiveScale(scale);
+  /** @param most codes between 0 and the one that is farthest from it */
+  const bounded = (scale: number, most: number): number =>
+    type === 'float16' && !fitsHalf(scale, most) ? floorToHalf(HALF_MAX / most) : scale;
   if (dtype === 'int8') {
     const threshold = Math.max(Math.abs(low), Math.abs(high));
-    return { dtype, scale: rounded(threshold / 127), zeroPoint: 0 };
+    return { dtype, scale: bounded(rounded(threshold / 127), 128), zeroPoint: 0 };
   }
   const from = Math.min(low, 0);
   const to = Math.max(high, 0);
   const scale = rounded((to - from) / 255);
-  return { dtype, scale, zeroPoint: Math.min(255, Math.max(0, roundHalfEven(-from / scale))) };
+  const zeroPoint = Math.min(255, Math.max(0, roundHalfEven(-from / scale)));
+  return { dtype, scale: bounded(scale, Math.max(zeroPoint, 255 - zeroPoint)), zeroPoint };
+}
+
+/** From here on a number becomes infinite in FP16. */
+const INFINITE_FROM = 65520;
+
+/** Whether codes up to `most`, times a scale of FP16, are finite in FP16: what DequantizeLinear makes of them. */
+export function fitsHalf(scale: number, most = 127): boolean {
+  return scale * most < INFINITE_FROM;
 }
 
 /** Smallest normal float32: a scale below it would be flushed to zero by some kernels. */
 const MIN_SCALE = 2 ** -126;
 
-/** Zeros quantize to zeros under any scale; 1 keeps theirs valid. */
+const ZERO_SCALE = { float32: MIN_SCALE, float16: 2 ** -14 } as const;
+
+/** Zeros quantize to zeros under any scale; 1 leaves room for what an activation becomes that was 0 so far. */
 function positiveScale(scale: number): number {
   return scale === 0 ? 1 : Math.max(Math.fround(scale), MIN_SCALE);
 }

@@ -1,33 +1,62 @@
 import { printable, WanqError } from '../errors.js';
-import type { Tensor } from '../ir/tensor.js';
-import { halfToFloat32 } from '../numerics/half.js';
-import { loadModel } from './load.js';
+import type { Model } from '../ir/graph.js';
+import { sameDims, type Tensor } from '../ir/tensor.js';
+import { decodeFloats } from './convert/tile.js';
+import { type LoadedModel, loadModel } from './load.js';
+import { oddWeights, quantizedNumbers, type WeightNote } from './quantized-numbers.js';
 
 /**
- * Reads a model that was just written and holds it against itself: every external tensor lies in its file, none overlaps another, and every
- * scale of a QuantizeLinear or DequantizeLinear is a positive finite number, which onnxruntime does not ask for.
+ * Reads a model that was just written and holds it against itself: every external tensor lies in its file, none overlaps another, scales, zero
+ * points and codes are what onnxruntime takes for granted, and no constant that wanq made holds NaN or infinity.
  *
+ * @param source the model it was made from: what that has, wanq did not make
+ * @returns quantized weights with channels that are odd
  * @throws WanqError MODEL_INVALID, EXTERNAL_DATA_INVALID naming the tensor
  */
-export async function checkSaved(file: string): Promise<void> {
+export async function checkSaved(file: string, source?: Model): Promise<WeightNote[]> {
   const loaded = await loadModel(file);
   try {
-    const { initializers, nodes } = loaded.model.graph;
-    await refuseOverlaps([...initializers.values()], (location) => loaded.dataSize(location), file);
-    const scales = nodes.flatMap(({ opType, inputs }) =>
-      opType === 'QuantizeLinear' || opType === 'DequantizeLinear' ? [inputs[1] as string] : [],
-    );
-    for (const name of new Set(scales)) {
-      const tensor = initializers.get(name);
-      if (tensor?.dtype !== 'float32' && tensor?.dtype !== 'float16') continue;
-      const { buffer } = new Uint8Array(await loaded.read(tensor));
-      const values = tensor.dtype === 'float16' ? halfToFloat32(new Uint16Array(buffer)) : new Float32Array(buffer);
-      if (values.every((scale) => scale > 0 && scale < Number.POSITIVE_INFINITY)) continue;
-      throw new WanqError('MODEL_INVALID', `${printable(file)}: scale "${printable(name)}" is not positive and finite`);
+    const { model } = loaded;
+    await refuseOverlaps([...model.graph.initializers.values()], (location) => loaded.dataSize(location), file);
+    const fail = (tensor: string, why: string, more = 0): never => {
+      const others = more > 0 ? ` (and ${more} more)` : '';
+      throw new WanqError('MODEL_INVALID', `${printable(file)}: "${printable(tensor)}" ${why}${others}`);
+    };
+    const { defects, weights } = await quantizedNumbers(model, loaded.read, { own: true });
+    const [first] = defects;
+    if (first) fail(first.tensor, first.why, defects.length - 1);
+    if (source) {
+      for (const tensor of model.graph.initializers.values()) {
+        if (isOwn(tensor, source) && !(await isAllFinite(tensor, loaded))) fail(tensor.name, 'holds NaN or infinity');
+      }
     }
+    return await oddWeights(weights, loaded.read);
   } finally {
     await loaded.close();
   }
+}
+
+/** Whether the source has no such tensor. */
+function isOwn({ name, dtype, dims }: Tensor, { graph }: Model): boolean {
+  const original = graph.initializers.get(name);
+  return !(original?.dtype === dtype && sameDims(original.dims, dims));
+}
+
+/** Bytes read at a time. */
+const READ_BYTES = 2 ** 23;
+
+async function isAllFinite(tensor: Tensor, { readInto }: LoadedModel): Promise<boolean> {
+  const { dtype, byteLength, elements } = tensor;
+  if (dtype !== 'float32' && dtype !== 'float16' && dtype !== 'bfloat16') return true;
+  // What was converted to FP16 was looked at then.
+  if (dtype === 'float16' && byteLength > READ_BYTES) return true;
+  const width = byteLength / Math.max(elements, 1);
+  for (let start = 0; start < byteLength; start += READ_BYTES) {
+    const bytes = new Uint8Array(Math.min(READ_BYTES, byteLength - start));
+    await readInto(tensor, start, bytes);
+    if (!decodeFloats(dtype, bytes, bytes.length / width).every(Number.isFinite)) return false;
+  }
+  return true;
 }
 
 async function refuseOverlaps(

@@ -12,7 +12,15 @@ import { TARGETS } from './target.js';
 /** Version of the file's layout. Another one is refused, never guessed at. */
 export const PLAN_SCHEMA = 1;
 
+/** Largest finite float32. */
+const MAX_FLOAT32 = 3.4028234663852886e38;
+
 const smoothing = z.union([z.literal('none'), z.literal('auto'), z.number().min(0).max(1)]);
+
+/** One end of a range: a scale is a float32. */
+const end = z
+  .number()
+  .refine((value) => Math.abs(value) <= MAX_FLOAT32, `is past the end of FP32, ${MAX_FLOAT32.toPrecision(3)}`);
 
 const entry = z
   .strictObject({
@@ -22,12 +30,13 @@ const entry = z
     /** Strength of smoothing of its input. Linears that share an input share it where they say the same. */
     smooth: smoothing.optional(),
     /** Range of its input, after smoothing. */
-    low: z.number().optional(),
-    high: z.number().optional(),
+    low: end.optional(),
+    high: end.optional(),
     /** For people. */
     reason: z.string().optional(),
   })
-  .refine(({ low, high }) => low === undefined || high === undefined || low <= high, 'low is above high');
+  .refine(({ low, high }) => low === undefined || high === undefined || low <= high, 'low is above high')
+  .refine(({ low, high }) => low !== 0 || high !== 0, 'low and high are both 0, which leaves no range');
 
 const planFile = z.strictObject({
   schema: z.literal(PLAN_SCHEMA),
@@ -108,7 +117,9 @@ export function resolvePlan(linears: readonly Linear[], plan: PlanFile): Map<Lin
 export function planToFile({ model, rows, target, method, smooth, float }: QuantPlan): PlanFile {
   const linears = rows.flatMap(({ key, input, decision, reason, activation, smoothing: alpha }) => {
     if (decision === 'keep') return [];
-    const chosen = activation ? { low: activation.low, high: activation.high } : {};
+    // Of what was always 0 there is no range to prescribe.
+    const ranged = activation && (activation.low !== 0 || activation.high !== 0);
+    const chosen = ranged ? { low: activation.low, high: activation.high } : {};
     // Without a calibration, neither range nor smoothing was chosen.
     const decided = activation !== null || decision === 'int8-dynamic';
     const smoothed = decided ? { smooth: alpha ?? ('none' as const) } : {};

@@ -2,6 +2,7 @@ import { findProducts, type LeftoverCount, type Products } from '../analyze/left
 import type { Linear } from '../analyze/linears.js';
 import { blockCount, selectLinears } from '../analyze/select.js';
 import type { Calibration } from '../calibrate/file.js';
+import { nonFiniteText, type SliceStatistics } from '../calibrate/statistics.js';
 import { printable, WanqError } from '../errors.js';
 import { isQuantizableFloat } from '../ir/dtype.js';
 import type { Graph } from '../ir/graph.js';
@@ -31,6 +32,8 @@ export interface PlannedActivation extends ActivationScale {
   readonly clippedShare: number;
   /** Thresholds compared. */
   readonly candidates: number;
+  /** Channels that held values other than 0, all of which are rounded to 0. */
+  readonly lostChannels: number;
 }
 
 /** One row for every linear of the graph. */
@@ -46,6 +49,8 @@ export interface PlanRow {
   readonly weightShape: readonly [number, number];
   readonly decision: Precision;
   readonly reason: string;
+  /** What is odd about the numbers of its input, a sentence each. */
+  readonly warnings: readonly string[];
   /** Of `int8` alone: other precisions have no scale of their own for it. */
   readonly activation: PlannedActivation | null;
   /** Strength of smoothing of its input; null: none. */
@@ -187,6 +192,7 @@ export function makePlan(
       weightShape: [linear.inFeatures, linear.outFeatures],
       decision,
       reason,
+      warnings: [],
       activation: null,
       smoothing: null,
       bytesBefore: linear.weight.byteLength,
@@ -205,8 +211,8 @@ export function makePlan(
     if (linear.computeType === undefined || !isQuantizableFloat(linear.computeType))
       return row(keep(linear), `${NOT_QUANTIZABLE} ${linear.computeType ?? 'an unknown type'}`);
     const { precision, form } = formOf(options.target, asked, linear);
-    if (form !== 'weights' && calibration && !sawNumbers(linear, statistics.get(linear.activation)))
-      return row(keep(linear), NOT_FINITE);
+    const seen = form !== 'weights' && calibration ? statisticsOf(linear, statistics) : undefined;
+    if (seen && !seen.finite) return row(keep(linear), `${NOT_FINITE}: ${nonFiniteText(seen.nonFinite)}`);
     const made = row(precision, reason);
     planned.push({ linear, form, scaleType: scaleOf(linear), entry, row: made });
     return made;
@@ -276,12 +282,23 @@ export const NOT_QUANTIZABLE = 'products are quantized that compute in FP32, FP1
 /** How the reason begins where calibration saw values that have no scale. */
 export const NOT_FINITE = 'NaN or infinity was seen in its input during calibration';
 
-/** @throws WanqError CALIBRATION_MISMATCH where the activation was never observed; PLAN_INVALID where that of its operator never is */
-function sawNumbers(
-  { activation, kind, role }: Linear,
-  statistics: Calibration['activations'][number] | undefined,
-): boolean {
-  if (statistics) return statistics.total().finite;
+/**
+ * What calibration saw of a linear's input.
+ * @throws WanqError CALIBRATION_MISMATCH where the activation was never observed, or as another; PLAN_INVALID where that of its operator never is
+ */
+function statisticsOf(
+  { activation, kind, role, inFeatures }: Linear,
+  all: ReadonlyMap<string, Calibration['activations'][number]>,
+): SliceStatistics {
+  const statistics = all.get(activation);
+  if (statistics && statistics.channels !== inFeatures) {
+    throw new WanqError(
+      'CALIBRATION_MISMATCH',
+      `the calibration has ${statistics.channels} channels of ${printable(activation)}, and ${printable(role)} reads ${inFeatures}`,
+      { hint: 'run `wanq calibrate` on this pipeline' },
+    );
+  }
+  if (statistics) return statistics.total();
   if (kind === 'Conv') {
     throw new WanqError(
       'PLAN_INVALID',

@@ -4,6 +4,7 @@ import { deriveSeed, randn } from '../numerics/rng.js';
 import { difference, sqnr } from '../numerics/stats.js';
 import { checkSaved } from '../onnx/check.js';
 import { loadGraph } from '../onnx/load.js';
+import type { WeightNote } from '../onnx/quantized-numbers.js';
 import type { DenoiserInput, TransformerFace } from '../pipeline/denoise.js';
 import { latentElements } from '../pipeline/geometry.js';
 import type { PipelineFolder } from '../pipeline/layout.js';
@@ -23,6 +24,8 @@ export interface Verified {
    * fit into memory.
    */
   readonly sqnr: number | null;
+  /** Quantized weights with channels of zeros, or of one weight that is far larger than all others. */
+  readonly odd: readonly WeightNote[];
 }
 
 /** A written model, the original it came of, and how to run either. */
@@ -44,18 +47,18 @@ export interface Verifiable {
  */
 export async function verifyModel(model: Verifiable): Promise<Verified> {
   const { original, written, bytesBefore, how, signal, run } = model;
-  await checkSaved(written);
+  const odd = await checkSaved(written, await loadGraph(original));
   const runs = how === 'run' || (how === 'auto' && bytesBefore <= RUN_UP_TO_BYTES);
   const host = new RuntimeHost({ signal });
   try {
     if (!runs) {
       const session = await host.createSession({ path: written }, LOAD_ONLY);
       await session.release();
-      return { ran: false, sqnr: null };
+      return { ran: false, sqnr: null, odd };
     }
     const quantized = await run(host, written);
-    if (bytesBefore * MEMORY_FACTOR > freemem()) return { ran: true, sqnr: null };
-    return { ran: true, sqnr: sqnr(difference(await run(host, original), quantized)) };
+    if (bytesBefore * MEMORY_FACTOR > freemem()) return { ran: true, sqnr: null, odd };
+    return { ran: true, sqnr: sqnr(difference(await run(host, original), quantized)), odd };
   } finally {
     await host.close();
   }

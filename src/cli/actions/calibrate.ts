@@ -1,5 +1,6 @@
 import { type CalibrateOptions, calibrate } from '../../calibrate/calibrate.js';
 import { checkpointPath } from '../../calibrate/checkpoint.js';
+import { nonFiniteText } from '../../calibrate/statistics.js';
 import { printable } from '../../errors.js';
 import { readPrompts } from '../../pipeline/prompts.js';
 import { formatBytes } from '../../report/format.js';
@@ -42,12 +43,15 @@ export const run: Action = async (context, { positional, flags }) => {
       'warning: the scheduler makes fractional timesteps, and this graph takes whole ones: fractions are cut off',
     );
   }
-  for (const value of summary.nonFinite) {
-    context.say(`warning: NaN or infinity was seen in ${printable(value)}; linears that read it will not be quantized`);
+  for (const { value, ...seen } of summary.nonFinite) {
+    context.say(
+      `warning: NaN or infinity was seen in ${printable(value)} (${nonFiniteText(seen)}); linears that read it will not be quantized`,
+    );
   }
   const pieces = summary.segments > 1 ? ` in ${summary.segments} segments` : '';
+  const broken = summary.nonFinite.length > 0 ? `; ${summary.nonFinite.length} hold NaN or infinity` : '';
   context.print(
-    `${summary.output}: ${summary.activations} activations over ${summary.forwards} forwards on ${summary.provider}${pieces}, peak memory ${formatBytes(summary.peakBytes)}`,
+    `${summary.output}: ${summary.activations} activations over ${summary.forwards} forwards on ${summary.provider}${pieces}, peak memory ${formatBytes(summary.peakBytes)}${broken}`,
   );
   context.say(
     options.shard === undefined

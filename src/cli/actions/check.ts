@@ -13,7 +13,7 @@ export const run: Action = async (context, { positional, flags }) => {
   if (report.madeFor !== null && report.madeFor !== target) {
     context.say(`wanq wrote this model for ${report.madeFor}: quantize with --target ${target} for ${target}`);
   }
-  return report.float === 0 ? undefined : ExitCode.gateFailed;
+  return report.float === 0 && report.defects.length === 0 ? undefined : ExitCode.gateFailed;
 };
 
 function reportText(report: CheckReport, all: boolean): string {
@@ -27,6 +27,7 @@ function reportText(report: CheckReport, all: boolean): string {
     ...(all ? [productTable(products)] : []),
     ...why(products),
     ...strayPairs(others),
+    ...report.defects.map(({ tensor, why }) => `${printable(tensor)} ${why}`),
     `${printable(file)} on ${target}: ${counts.join(', ')}`,
   ].join('\n');
 }

@@ -74,6 +74,7 @@ export const run: Action = async (context, { positional, flags, given }) => {
   if (inputs === 'synthetic') {
     context.say('warning: the calibration is over random embeddings: the ranges are not those of real prompts');
   }
+  sayOddWeights(context, [verified, ...summary.components.map((component) => component.verified)]);
   context.say(`checked: the written model ${verifiedText(verified)}`);
   for (const { component, verified: done } of summary.components) {
     context.say(`checked: the written ${component} ${verifiedText(done)}`);
@@ -91,6 +92,16 @@ function verifiedText({ ran, sqnr }: Verified): string {
   return `loads${ran ? ` and runs${against}` : ''}`;
 }
 
+function sayOddWeights(context: Context, all: readonly Verified[]): void {
+  for (const { tensor, channels, zero, single } of all.flatMap(({ odd }) => odd)) {
+    const parts = [
+      ...(zero > 0 ? [`${zero} of ${channels} channels are 0`] : []),
+      ...(single > 0 ? [`in ${single} of ${channels} channels one weight leaves all others 0`] : []),
+    ];
+    context.say(`warning: weight ${printable(tensor)}: ${parts.join(', ')}`);
+  }
+}
+
 /** What the plan leaves out without having been told to. */
 function sayNotices(context: Context, { leftovers, knownModel, rows, overflow }: QuantPlan): void {
   if (!knownModel) {
@@ -100,6 +111,9 @@ function sayNotices(context: Context, { leftovers, knownModel, rows, overflow }:
   }
   const unknown = rows.filter(({ role, decision }) => knownModel && role === UNKNOWN_ROLE && !isInt8(decision)).length;
   if (unknown > 0) context.say(`warning: ${unknown} linears have no known role and stay as they are`);
+  for (const { role, warnings } of rows) {
+    for (const warning of warnings) context.say(`warning: ${role}: ${warning}`);
+  }
   for (const { role, value, magnitude } of overflow) {
     context.say(
       `${role} stays FP32: ${printable(value)} reached ${magnitude.toPrecision(3)}, too near the end of FP16`,
@@ -113,7 +127,8 @@ function sayNotices(context: Context, { leftovers, knownModel, rows, overflow }:
 /** Linears that the scheme names and that cannot be quantized all the same. */
 function unexpectedlyKept({ rows }: QuantPlan): PlanRow[] {
   return rows.filter(
-    ({ decision, reason }) => !isInt8(decision) && (reason === NOT_FINITE || reason.startsWith(NOT_QUANTIZABLE)),
+    ({ decision, reason }) =>
+      !isInt8(decision) && (reason.startsWith(NOT_FINITE) || reason.startsWith(NOT_QUANTIZABLE)),
   );
 }
 

@@ -8,6 +8,7 @@ import {
   invalidWeight,
   matrixOf,
   readFactors,
+  refuseLargeScales,
   scaleBytes,
   type TileFactors,
   type TileResult,
@@ -27,7 +28,7 @@ export type OnRead = (bytes: number) => void;
  * Carries out jobs in order: one tile after the other is read, converted by a pool of threads and written, all three at the same time.
  * Memory is that of the slots and of two transposed weights, whatever the size of the model.
  *
- * @throws WanqError MODEL_INVALID for NaN or infinity in a weight; MODEL_UNSUPPORTED where one does not fit into FP16; those of reading
+ * @throws WanqError MODEL_INVALID for NaN or infinity in a weight; MODEL_UNSUPPORTED where one, or its scales, do not fit into FP16; those of reading
  */
 export async function streamWeights(
   jobs: readonly Job[],
@@ -118,6 +119,7 @@ class WeightStream {
     const factors = await readFactors(job.source, form, (tensor) => this.#source.read(tensor));
     // Where a channel is a column, its scale is known when the last row was seen: such a weight is read twice.
     const known = axis === 1 ? weightScales(await this.#columnMaxima(job, factors), scale) : undefined;
+    if (known) refuseLargeScales(job.source, known, scale);
     const scales = known ?? new Float32Array(rows);
     const assembly = transposed ? await this.#assemblies.acquire() : undefined;
     const placed = await this.#tiles(
@@ -145,6 +147,7 @@ class WeightStream {
     this.#go(async () => {
       await Promise.all(placed);
       if (this.#failure) return;
+      refuseLargeScales(job.source, scales, scale);
       if (assembly) {
         await writeFully(this.#file, new Uint8Array(assembly, 0, rows * columns), job.target.offset);
         this.#assemblies.release(assembly);

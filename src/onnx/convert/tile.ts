@@ -2,7 +2,7 @@ import { printable, WanqError } from '../../errors.js';
 import type { DataTypeName } from '../../ir/dtype.js';
 import { aligned, asBytes, type DerivedForm, type Tensor } from '../../ir/tensor.js';
 import { bfloat16ToFloat32, float32ToHalf, halfToFloat32 } from '../../numerics/half.js';
-import { quantizeInto, quantizeWeight, raiseMaxima, weightScales } from '../../numerics/int8.js';
+import { fitsHalf, quantizeInto, quantizeWeight, raiseMaxima, weightScales } from '../../numerics/int8.js';
 
 /** What is done to one tile: whole rows of a weight that is read as a matrix. */
 export type TileStep =
@@ -122,7 +122,7 @@ export async function readFactors(
   return combined;
 }
 
-/** A tensor that is derived of one in memory. @throws WanqError MODEL_INVALID as {@link invalidWeight} */
+/** A tensor that is derived of one in memory. @throws WanqError as {@link invalidWeight} and {@link refuseLargeScales} */
 export function derive(source: Tensor, bytes: Uint8Array, form: DerivedForm, factors: TileFactors = {}): Uint8Array {
   const { rows, columns } = matrixOf(source);
   const { buffer, byteOffset, byteLength } = aligned(bytes, 8);
@@ -132,12 +132,28 @@ export function derive(source: Tensor, bytes: Uint8Array, form: DerivedForm, fac
     multiply(values, rows, columns, factors);
     if (!values.every(Number.isFinite)) throw invalidWeight(source, form.as);
     const quantized = quantizeWeight(values, rows, columns, form.axis, form.transposed, form.scale);
+    refuseLargeScales(source, quantized.scales, form.scale);
     return form.as === 'int8' ? asBytes(quantized.values) : scaleBytes(quantized.scales, form.scale);
   }
   const output = new ArrayBuffer(4 * source.elements);
   const result = runTile({ step: { do: form.as }, dtype: source.dtype, rows, columns }, input, output);
   if (!result.valid) throw invalidWeight(source, form.as);
   return new Uint8Array(output, 0, result.bytes);
+}
+
+/**
+ * Scales of FP16 that codes may be multiplied with; past these a code stands for infinity, or leaves its range.
+ * @throws WanqError MODEL_UNSUPPORTED naming the weight
+ */
+export function refuseLargeScales(
+  { name }: Tensor,
+  scales: Float32Array,
+  type: 'float32' | 'float16' = 'float32',
+): void {
+  if (type === 'float32' || scales.every((scale) => fitsHalf(scale))) return;
+  throw new WanqError('MODEL_UNSUPPORTED', `weight "${printable(name)}" is too large for scales in FP16`, {
+    hint: 'leave this linear out with --keep, or leave out --float fp16',
+  });
 }
 
 /** Scales as they are stored. */

@@ -6,6 +6,7 @@ import { activationScale } from '../../numerics/int8.js';
 import { outputEnergy, outputError } from '../../numerics/output-error.js';
 import { smoothingFactors } from '../../numerics/smoothing.js';
 import { type ChosenRange, chooseRange, type ThresholdMethod } from '../../numerics/thresholds/index.js';
+import { exceedsFloat16 } from '../../passes/float16-region.js';
 import type { ScaleType } from '../../passes/linear-forms/form.js';
 import type { RangeMethod, Smoothing } from '../options.js';
 import type { WeightSample } from './weight-sample.js';
@@ -41,6 +42,8 @@ export interface FitOptions {
   /** Codes of the activation; null: one scale a token, which has no range. */
   readonly dtype: 'int8' | 'uint8' | null;
   readonly scaleType: ScaleType;
+  /** Whether the activation, as it is or as it is quantized from, is of FP16; absent: not. */
+  readonly float16?: boolean;
   /** Ends of the range that are prescribed. */
   readonly prescribed?: { readonly low?: number | undefined; readonly high?: number | undefined };
 }
@@ -61,12 +64,16 @@ export interface Fit {
   readonly smoothing: { readonly alpha: number; readonly factors: Float32Array } | undefined;
   /** Of the smoothed activation; undefined where every token has its own. */
   readonly range: FittedRange | undefined;
+  /** Whether smoothing was asked for and left out, since smoothed values would not fit into their type. */
+  readonly unsmoothed?: boolean;
 }
 
 export interface FittedRange extends ChosenRange, RangeChoice {
   /** Range that was seen. */
   readonly min: number;
   readonly max: number;
+  /** Channels that held values other than 0, all of which are rounded to 0. */
+  readonly lostChannels: number;
 }
 
 /** Whether a choice is to be made that needs kept tokens and weights. */
@@ -87,20 +94,22 @@ export function fitActivation(source: Pick<FitSource, 'statistics'> & Partial<Fi
   if (!needsTokens(options)) {
     const total = statistics.total();
     const choice = { method: options.method as ThresholdMethod, headroom: 1 };
-    const range = options.dtype && rangeOf(choice, total.histogram, total.range, options.dtype, options);
+    const range = options.dtype && rangeOf(choice, total.histogram, total, options.dtype, options);
     return { smoothing: undefined, range: range ?? undefined };
   }
   const { held, weights, factors } = source as FitSource;
   const folds = foldsOf(statistics, held);
   const fitter = new Fitter(statistics.channels, weights, options, factors);
   const best = fitter.choose(folds);
-  const all = fitter.prepare(folds, best.alpha);
+  const asked = fitter.prepare(folds, best.alpha);
+  const all = asked.fits ? asked : fitter.prepare(folds, null);
   const smoothing = all.factors && { alpha: best.alpha as number, factors: all.factors };
+  const left = asked.fits ? {} : { unsmoothed: true };
   const { dtype } = options;
-  if (dtype === null || best.range === null) return { smoothing, range: undefined };
+  if (dtype === null || best.range === null) return { smoothing, range: undefined, ...left };
   // The histogram over all samples tells more than that over the kept tokens, but only of what was not divided.
   const histogram = smoothing ? histogramOf(folds, smoothing.factors) : statistics.total().histogram;
-  return { smoothing, range: rangeOf(best.range, histogram, all.range, dtype, options) };
+  return { smoothing, range: rangeOf(best.range, histogram, all.extremes, dtype, options), ...left };
 }
 
 /** What one fold of prompts showed. */
@@ -130,7 +139,10 @@ interface Candidate {
 /** Factors and ranges as some folds give them. */
 interface Prepared {
   readonly factors: Float32Array | undefined;
-  readonly range: { readonly min: number; readonly max: number };
+  /** Of the smoothed activation. */
+  readonly extremes: ChannelExtremes;
+  /** Whether smoothed values stay within their type, or at least come no nearer its end than they were. */
+  readonly fits: boolean;
   /** Of the kept tokens, smoothed. */
   histogram(): HistogramData;
 }
@@ -169,7 +181,8 @@ class Fitter {
       const ranges = rangesAt(alpha);
       const costs = this.#costs(folds, energies, alpha, ranges);
       ranges.forEach((range, i) => {
-        if ((costs[i] as number) >= least) return;
+        // NaN, of weights that are, is no cost that others could be held against.
+        if (!((costs[i] as number) < least)) return;
         least = costs[i] as number;
         best = { alpha, range };
       });
@@ -195,9 +208,14 @@ class Fitter {
       const others = folds.length > 1 ? folds.filter((other) => other !== fold) : folds;
       const prepared = this.prepare(others, alpha);
       const { factors } = prepared;
+      const { range: seen } = prepared.extremes;
+      if (!prepared.fits) {
+        costs.fill(Number.POSITIVE_INFINITY);
+        break;
+      }
       const tokens = divided(fold.tokens, factors);
       ranges.forEach((choice, r) => {
-        const range = choice && dtype && chosenRange(choice, prepared.histogram, prepared.range, dtype, percentile);
+        const range = choice && dtype && chosenRange(choice, prepared.histogram, seen, dtype, percentile);
         const scale = range && dtype ? activationScale(dtype, range.low, range.high, scaleType) : undefined;
         const error = outputError(tokens, factors, { gain: this.#gain, weightNoise }, scale);
         costs[r] = (costs[r] as number) + error / energy;
@@ -216,15 +234,25 @@ class Fitter {
     const smoothed = new ChannelExtremes(this.#channels);
     smoothed.widen(divided(channelMin, factors), divided(channelMax, factors));
     let histogram: HistogramData | undefined;
+    const [before, after] = [largest(extremes), largest(smoothed)];
+    const ends = this.#options.float16 ? exceedsFloat16(after) : !(after <= MAX_FLOAT32);
     return {
       factors,
-      range: smoothed.range,
+      extremes: smoothed,
+      fits: factors === undefined || !ends || after <= before,
       histogram: () => {
         histogram ??= histogramOf(folds, factors).toJSON();
         return histogram;
       },
     };
   }
+}
+
+/** Largest finite float32. */
+const MAX_FLOAT32 = 3.4028234663852886e38;
+
+function largest({ range: { min, max } }: ChannelExtremes): number {
+  return Math.max(Math.abs(min), Math.abs(max));
 }
 
 function histogramOf(folds: readonly Fold[], factors: Float32Array | undefined): Histogram {
@@ -248,10 +276,11 @@ function chosenRange(
 function rangeOf(
   choice: RangeChoice,
   histogram: Histogram,
-  range: { readonly min: number; readonly max: number },
+  extremes: ChannelExtremes,
   dtype: 'int8' | 'uint8',
-  { percentile, prescribed }: Pick<FitOptions, 'percentile' | 'prescribed'>,
+  { percentile, prescribed, scaleType }: Pick<FitOptions, 'percentile' | 'prescribed' | 'scaleType'>,
 ): FittedRange {
+  const { range } = extremes;
   const chosen = chosenRange(choice, () => histogram.toJSON(), range, dtype, percentile);
   const [low, high] = [prescribed?.low ?? chosen.low, prescribed?.high ?? chosen.high];
   const searched = low === chosen.low && high === chosen.high && choice.method !== 'minmax';
@@ -259,7 +288,18 @@ function rangeOf(
   const end = Math.max(Math.abs(low), Math.abs(high));
   const [from, to] = dtype === 'int8' ? [-end, end] : [low, high];
   const clippedShare = searched ? chosen.clippedShare : histogram.shareOutside(from, to);
-  return { ...chosen, low, high, clippedShare, ...choice, ...range };
+  const step = low <= high ? activationScale(dtype, low, high, scaleType).scale : 0;
+  return { ...chosen, low, high, clippedShare, ...choice, ...range, lostChannels: lost(extremes, step) };
+}
+
+/** @returns channels that are rounded to 0 with this step, those that are 0 left out */
+function lost({ channelMin, channelMax }: ChannelExtremes, step: number): number {
+  let channels = 0;
+  channelMax.forEach((max, k) => {
+    const magnitude = Math.max(max, -(channelMin[k] as number));
+    if (magnitude > 0 && magnitude < step / 2) channels++;
+  });
+  return channels;
 }
 
 /** `[rows, channels]` over `[channels]`. */

@@ -4,6 +4,7 @@ import type { ActivationStatistics } from '../../calibrate/statistics.js';
 import { printable, WanqError } from '../../errors.js';
 import type { TensorSource } from '../../ir/tensor.js';
 import { activationScale } from '../../numerics/int8.js';
+import type { ScaleType } from '../../passes/linear-forms/form.js';
 import type { QuantizedLinear } from '../../passes/quantize-linears.js';
 import { isSmoothable, type SmoothedActivation } from '../../passes/smooth-activations.js';
 import type { BoundPlan, PlannedActivation, PlannedLinear, PlanOptions, PlanRow, QuantPlan } from '../plan.js';
@@ -75,18 +76,53 @@ function withFits(
   fits: ReadonlyMap<Linear, Fit>,
   activations: ReadonlyMap<Linear, PlannedActivation>,
 ): QuantPlan {
-  const linears = new Map(planned.map(({ linear, row }) => [row, linear]));
+  const linears = new Map(planned.map((each) => [each.row, each]));
   const rows = plan.rows.map((row): PlanRow => {
-    const linear = linears.get(row);
-    if (!linear) return row;
+    const each = linears.get(row);
+    if (!each) return row;
+    const { linear } = each;
     return {
       ...row,
       activation: activations.get(linear) ?? null,
+      warnings: warningsOf(each, activations.get(linear), fits.get(linear)),
       smoothing: fits.get(linear)?.smoothing?.alpha ?? null,
     };
   });
   return { ...plan, rows };
 }
+
+/** Scales below these have fewer digits than their type, and some GPUs take them for 0. */
+const LEAST_NORMAL: Readonly<Record<ScaleType, number>> = { float32: 2 ** -125, float16: 2 ** -14 };
+
+/** What is odd about the numbers of a linear's input. */
+function warningsOf(
+  { linear: { inFeatures }, scaleType }: PlannedLinear,
+  activation: PlannedActivation | undefined,
+  fit: Fit | undefined,
+): string[] {
+  const warnings = fit?.unsmoothed
+    ? ['its input is not smoothed: smoothed values would leave the range of their type']
+    : [];
+  if (!activation) return warnings;
+  const { min, max, low, high, scale, lostChannels } = activation;
+  const number = (value: number): string => String(Number(value.toPrecision(3)));
+  if (min === 0 && max === 0)
+    return [...warnings, `its input was 0 throughout calibration: the scale is ${number(scale)}`];
+  if (min === max) warnings.push(`its input was ${number(min)} throughout calibration`);
+  if (scale < LEAST_NORMAL[scaleType]) {
+    warnings.push(
+      `its input is tiny (${number(low)} .. ${number(high)}): the scale is ${number(scale)}, at the end of ${NAMES[scaleType]}`,
+    );
+  }
+  if (2 * lostChannels > inFeatures) {
+    warnings.push(
+      `${lostChannels} of ${inFeatures} channels of its input are rounded to 0: outliers make the range ${number(low)} .. ${number(high)}; smooth it, or keep this linear`,
+    );
+  }
+  return warnings;
+}
+
+const NAMES: Readonly<Record<ScaleType, string>> = { float32: 'FP32', float16: 'FP16' };
 
 /** Linears whose input is quantized once for all. */
 interface Group {
@@ -106,7 +142,9 @@ function groupsOf(planned: readonly PlannedLinear[], options: PlanOptions): Grou
     const method = low === undefined || high === undefined ? options.method : 'minmax';
     const { percentile } = options;
     const prescribed = { low, high };
-    const group = { value: linear.activation, fit: { method, percentile, smooth, dtype, scaleType, prescribed } };
+    const float16 = scaleType === 'float16' || linear.computeType === 'float16';
+    const fit = { method, percentile, smooth, dtype, scaleType, float16, prescribed };
+    const group = { value: linear.activation, fit };
     const key = JSON.stringify(group);
     const known = groups.get(key) ?? { ...group, linears: [] };
     known.linears.push(linear);
@@ -145,6 +183,13 @@ async function fitGroup(
 
 async function heldOf(value: string, tokens: HeldTokens, file: string): Promise<Map<number, Float32Array>> {
   const held = await tokens.read(value);
+  if (![...held.values()].every((rows) => rows.every(Number.isFinite))) {
+    throw new WanqError(
+      'CALIBRATION_INVALID',
+      `${printable(file)} keeps tokens of ${printable(value)} that hold NaN or infinity, which its ranges do not`,
+      { hint: 'run `wanq calibrate` again' },
+    );
+  }
   if (held.size > 0) return held;
   throw new WanqError('CALIBRATION_INVALID', `${printable(file)} keeps no tokens to choose ranges and smoothing by`, {
     hint: 'calibrate again with more --held-tokens, or give --method minmax --smooth none',

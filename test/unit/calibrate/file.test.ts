@@ -31,7 +31,7 @@ function statistics(value: string, backwards = false): ActivationStatistics {
   const made = new ActivationStatistics(value, 2);
   const inOrder = <T>(items: readonly T[]): readonly T[] => (backwards ? items.toReversed() : items);
   for (const [branch, bucket, samples] of inOrder<(typeof SLICES)[number]>(SLICES)) {
-    const extreme = Math.max(...samples.filter(Number.isFinite));
+    const extreme = Math.max(...samples.filter(Number.isFinite).map(Math.abs));
     made
       .slice(branch, bucket)
       .add(Float32Array.of(-extreme, 0), Float32Array.of(extreme, 1), Float32Array.from(samples));

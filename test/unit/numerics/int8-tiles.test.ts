@@ -154,7 +154,7 @@ describe('quantized weights of any finite float32', () => {
 
 describe('weightScales', () => {
   it.each([
-    [0, 1],
+    [0, 2 ** -126],
     [127, 1],
     [2 ** -149, 2 ** -126],
     [127 * 2 ** -127, 2 ** -126],

@@ -106,10 +106,10 @@ describe('quantizeWeight', () => {
     );
   });
 
-  it('gives zeros and the scale 1 for a channel of zeros', () => {
+  it('gives zeros and the smallest normal scale for a channel of zeros', () => {
     const { values, scales } = quantizeWeight(Float32Array.of(0, -0, 5, 5), 2, 2, 0);
     expect([...values]).toEqual([0, 0, 127, 127]);
-    expect(scales[0]).toBe(1);
+    expect(scales[0]).toBe(2 ** -126);
   });
 
   it('gives the same for one axis as for the other of the transpose', () => {
@@ -166,6 +166,7 @@ describe('scales of float16', () => {
   it('are no more than a step of float16 above those of float32', () => {
     fc.assert(
       fc.property(magnitude, (most) => {
+        fc.pre(most > 0);
         const of = (type: 'float32' | 'float16'): number => weightScales(Float32Array.of(most), type)[0] as number;
         const pattern = toHalf(of('float16'));
         expect(of('float16')).toBeGreaterThanOrEqual(of('float32'));
@@ -176,7 +177,7 @@ describe('scales of float16', () => {
   });
 
   it.each([
-    [0, 1],
+    [0, 2 ** -14],
     [2 ** -149, 2 ** -24],
     [127, 1],
     [127.01, 1 + 2 ** -10],
@@ -193,7 +194,8 @@ describe('scales of float16', () => {
         const [low, high] = [Math.min(...ends), Math.max(...ends)] as [number, number];
         const wide = activationScale(dtype, low, high);
         const { scale, zeroPoint } = activationScale(dtype, low, high, 'float16');
-        fc.pre(wide.scale <= HALF_MAX);
+        // Past FP16's end, what codes stand for is what counts.
+        fc.pre(255 * wide.scale <= HALF_MAX / 2);
         expect(isHalf(scale)).toBe(true);
         expect(scale).toBeGreaterThanOrEqual(wide.scale);
         expect(fromHalf(toHalf(scale) - 1)).toBeLessThan(wide.scale);
@@ -260,6 +262,72 @@ describe.each(['int8', 'uint8'] as const)('activationScale %s', (dtype) => {
     const { scale } = activationScale(dtype, low, high);
     expect(scale).toBeGreaterThanOrEqual(2 ** -126);
     expect(scale).toBeLessThanOrEqual(1);
+  });
+});
+
+describe('a range that is no range', () => {
+  it.each([
+    [Number.NaN, 1],
+    [0, Number.NaN],
+    [Number.NEGATIVE_INFINITY, 0],
+    [0, 1e39 * 1e300],
+  ])('[%d, %d] has no scale', (low, high) => {
+    for (const dtype of ['int8', 'uint8'] as const) expect(() => activationScale(dtype, low, high)).toThrow(RangeError);
+  });
+});
+
+describe.each(['float32', 'float16'] as const)('quantized and back with a scale of %s', (type) => {
+  it.each(['int8', 'uint8'] as const)(
+    '%s, what is in the range is no more than half a step away, and finite',
+    (dtype) => {
+      const most = type === 'float16' ? 32_000 : floatOf(0x7f7fffff);
+      const end = finiteFloat().map((value) => Math.sign(value) * Math.min(Math.abs(value), most));
+      fc.assert(
+        fc.property(end, end, fc.double({ min: 0, max: 1, noNaN: true }), (a, b, at) => {
+          const [low, high] = [Math.min(a, b), Math.max(a, b)];
+          const { scale, zeroPoint } = activationScale(dtype, low, high, type);
+          expect(scale > 0 && Number.isFinite(scale)).toBe(true);
+          const value = low * (1 - at) + high * at;
+          const [least, largest] = dtype === 'int8' ? [-128, 127] : [0, 255];
+          const code = Math.min(largest, Math.max(least, roundHalfEven(value / scale) + zeroPoint));
+          const back = (code - zeroPoint) * scale;
+          // The zero point is rounded too, which moves the ends of the range by half a step.
+          const steps = dtype === 'int8' ? 0.5 : 1;
+          expect(Math.abs(back - value)).toBeLessThanOrEqual(scale * steps * (1 + 2 ** -14));
+          if (type === 'float16') expect(Number.isFinite(fromHalf(toHalf(back)))).toBe(true);
+        }),
+        { numRuns: 500 },
+      );
+    },
+  );
+});
+
+describe('scales of float16 near its end', () => {
+  it('stand for no code past it', () => {
+    const end = fc.double({ min: -HALF_MAX, max: HALF_MAX, noNaN: true });
+    fc.assert(
+      fc.property(end, end, fc.constantFrom('int8' as const, 'uint8' as const), (a, b, dtype) => {
+        const { scale, zeroPoint } = activationScale(dtype, Math.min(a, b), Math.max(a, b), 'float16');
+        expect(isHalf(scale)).toBe(true);
+        for (const code of dtype === 'int8' ? [-128, 127] : [0, 255]) {
+          expect(Number.isFinite(fromHalf(toHalf((code - zeroPoint) * scale)))).toBe(true);
+        }
+      }),
+      { numRuns: 500 },
+    );
+    for (const dtype of ['int8', 'uint8'] as const) {
+      for (const [low, high] of [
+        [-HALF_MAX, HALF_MAX],
+        [0, HALF_MAX],
+        [-HALF_MAX, 0],
+        [-1e9, 1e9],
+      ] as const) {
+        const { scale, zeroPoint } = activationScale(dtype, low, high, 'float16');
+        const far = dtype === 'int8' ? 128 : Math.max(zeroPoint, 255 - zeroPoint);
+        expect(scale * far).toBeLessThan(65520);
+        expect(scale * far).toBeGreaterThan(0.99 * HALF_MAX);
+      }
+    }
   });
 });
 

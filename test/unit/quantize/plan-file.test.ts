@@ -48,9 +48,9 @@ const transformer = graph({
 /** Each activation has a range of its own, with ends that are no short decimals. */
 const calibration = {
   activations: ACTIVATIONS.map((value, i) => {
-    const statistics = new ActivationStatistics(value, 1);
+    const statistics = new ActivationStatistics(value, 3);
     for (const x of [-1 / (i + 3), 2 / 3 + i]) {
-      const seen = Float32Array.of(x);
+      const seen = new Float32Array(3).fill(x);
       statistics.slice('cond', 0).add(seen, seen, seen);
     }
     return statistics;

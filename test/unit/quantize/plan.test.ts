@@ -42,12 +42,15 @@ const transformer = graph({
   inputs: ['video', ...ACTIVATIONS],
 });
 
-function calibration(samples: Record<string, number[]> = {}): Calibration {
+function calibration(samples: Record<string, number[]> = {}, channels = 3): Calibration {
   const activations = ACTIVATIONS.map((value) => {
-    const statistics = new ActivationStatistics(value, 1);
-    const seen = Float32Array.from(samples[value] ?? [-1, 3]);
-    statistics.slice('cond', 0).add(seen.subarray(0, 1), seen.subarray(0, 1), seen.subarray(0, 1));
-    for (const x of seen) statistics.slice('uncond', 1).add(Float32Array.of(x), Float32Array.of(x), Float32Array.of(x));
+    const statistics = new ActivationStatistics(value, channels);
+    const seen = samples[value] ?? [-1, 3];
+    const token = (x: number): Float32Array => new Float32Array(channels).fill(x);
+    const add = (branch: 'cond' | 'uncond', bucket: number, x: number): void =>
+      statistics.slice(branch, bucket).add(token(x), token(x), token(x));
+    add('cond', 0, seen[0] as number);
+    for (const x of seen) add('uncond', 1, x);
     return statistics;
   });
   // Plans look at nothing but the statistics.
@@ -180,7 +183,7 @@ describe('makePlan', () => {
     ['int32', DataType.int32],
     ['an unknown type', 999],
   ])('keeps a linear that computes in %s', (name, to) => {
-    const { plan: kept, planned } = plan({}, calibration(), casting(to));
+    const { plan: kept, planned } = plan({}, calibration({}, 1), casting(to));
     expect(kept.rows.map(({ decision }) => decision)).toEqual(['keep', 'int8']);
     expect(kept.rows[0]?.reason).toBe(`${NOT_QUANTIZABLE} ${name}`);
     expect(planned.map(({ linear }) => linear.output)).toEqual(['b']);
@@ -194,7 +197,7 @@ describe('makePlan', () => {
     ['ort-cpu', 'float16', 'float32'],
     ['ort-cpu', 'bfloat16', 'float32'],
   ])('has for %s scales around a product in %s that are %s', async (target, computeType, scaleType) => {
-    const seen = calibration({ h: [-100, 300] });
+    const seen = calibration({ h: [-100, 300] }, 1);
     const { plan: made, quantized } = await fitted({ target }, seen, casting(DataType[computeType]));
     expect(made.rows.map(({ decision }) => decision)).toEqual(['int8', 'int8']);
     expect(quantized.map((each) => each.scaleType)).toEqual([scaleType, 'float32']);
@@ -213,7 +216,7 @@ describe('makePlan', () => {
       ],
       initializers: [half],
     });
-    const { quantized } = await fitted({}, calibration({ h: [-1 / 3, 1] }), made);
+    const { quantized } = await fitted({}, calibration({ h: [-1 / 3, 1] }, 1), made);
     expect(quantized.map((each) => scaleOf(each)?.scale)).toEqual([
       activationScale('int8', -1 / 3, 1, 'float16').scale,
       activationScale('int8', -1 / 3, 1, 'float32').scale,
@@ -269,7 +272,7 @@ describe('makePlan', () => {
       initializers: [Tensor.float32('w', [1, 1], [1]), Tensor.float32('table', [64, 64], new Float32Array(4096))],
     });
     const why = 'wanq does not know this form';
-    expect(plan({}, calibration(), made).plan.leftovers).toEqual([
+    expect(plan({}, calibration({}, 1), made).plan.leftovers).toEqual([
       { operator: 'Einsum', why, count: 2 },
       { operator: 'MatMul', why, count: 1 },
     ]);
