@@ -45,6 +45,8 @@ const EXIT_BY_CODE = {
   RUNTIME_FAILED: ExitCode.runtime,
   RUNTIME_CRASHED: ExitCode.runtime,
   RUNTIME_TIMEOUT: ExitCode.runtime,
+  RUNTIME_MISSING: ExitCode.runtime,
+  RUNTIME_NOT_STARTED: ExitCode.runtime,
   NON_FINITE: ExitCode.runtime,
   NOT_FOUND: ExitCode.io,
   NOT_READABLE: ExitCode.io,

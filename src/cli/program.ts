@@ -1,10 +1,12 @@
 import { Command } from 'commander';
 import { printableLines } from '../errors.js';
+import { runtimeTimeoutMs } from '../runtime/timeout.js';
 import { VERSION } from '../version.js';
 import type { CommandModule } from './command.js';
 import { calibrateCommand } from './commands/calibrate.js';
 import { checkCommand } from './commands/check.js';
 import { compareCommand } from './commands/compare.js';
+import { doctorCommand } from './commands/doctor.js';
 import { evalCommand } from './commands/eval.js';
 import { gateCommand } from './commands/gate.js';
 import { generateCommand } from './commands/generate.js';
@@ -30,6 +32,7 @@ const COMMANDS: readonly CommandModule[] = [
   gateCommand,
   compareCommand,
   generateCommand,
+  doctorCommand,
 ];
 
 interface GlobalFlags {
@@ -70,6 +73,8 @@ export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number
     command.action(async () => {
       const { quiet = false, verbose = false, json = false } = program.opts<GlobalFlags>();
       const context = createContext(io, signal, { quiet, verbose, json });
+      // Now, and not after the hours that come before the first model is run.
+      runtimeTimeoutMs(io.env);
       const { run } = await load();
       const flags = command.opts();
       const given = new Set(Object.keys(flags).filter((name) => command.getOptionValueSource(name) !== 'default'));

@@ -1,35 +1,40 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createRequire } from 'node:module';
-import { printable, WanqError } from '../errors.js';
-import type {
-  Feed,
-  ModelSource,
-  Reply,
-  Request,
-  RunResult,
-  SessionInfo,
-  SessionOptions,
-  WorkerStatus,
+import { WanqError } from '../errors.js';
+import { endError, startError } from './ends.js';
+import { runtimeError } from './failures.js';
+import { missingError } from './missing.js';
+import {
+  assertSendable,
+  type Feed,
+  type ModelSource,
+  type Reply,
+  type Request,
+  type RunResult,
+  type SessionInfo,
+  type SessionOptions,
+  type WorkerStatus,
 } from './protocol.js';
+import { runtimeTimeoutMs, TIMEOUT_VARIABLE } from './timeout.js';
 
 export interface HostOptions {
   /** Kills the runtime at once; waiting calls fail with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
-  /** Longest one call may take, ms. A full 5B forward on a laptop takes many minutes, so the default is an hour. */
+  /** Longest one call may take, ms; without it, what WANQ_RUNTIME_TIMEOUT says, or an hour. */
   readonly timeoutMs?: number;
   /** Told of every session that was created. */
   readonly onSession?: ((info: SessionInfo, source: ModelSource) => void) | undefined;
 }
 
-const DEFAULT_TIMEOUT_MS = 60 * 60 * 1000;
+/** Of what the process writes to stderr, the end is kept for the case that it crashes. */
+const STDERR_CHARS = 4096;
 
-/** Node's timers fire at once beyond this. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
+/** A process whose channel breaks has this long to end by itself, and so tell why. */
+const LAST_WORDS_MS = 1000;
 
 interface Waiting {
   resolve(result: unknown): void;
   reject(error: unknown): void;
-  timer: NodeJS.Timeout;
 }
 
 /**
@@ -37,36 +42,61 @@ interface Waiting {
  * go on.
  */
 export class RuntimeHost {
-  readonly #child: ChildProcess;
+  readonly #child: ChildProcess | undefined;
   readonly #waiting = new Map<number, Waiting>();
   readonly #timeoutMs: number;
   readonly #signal: AbortSignal | undefined;
   readonly #onSession: HostOptions['onSession'];
+  #timer: NodeJS.Timeout | undefined;
   #nextId = 1;
+  #stderr = '';
   #ended: unknown;
   #busySince = 0;
   #busyMs = 0;
 
-  constructor({ signal, timeoutMs = DEFAULT_TIMEOUT_MS, onSession }: HostOptions = {}) {
+  /** @throws WanqError USAGE where WANQ_RUNTIME_TIMEOUT is no time */
+  constructor({ signal, timeoutMs = runtimeTimeoutMs(process.env), onSession }: HostOptions = {}) {
     signal?.throwIfAborted();
     this.#onSession = onSession;
-    this.#timeoutMs = Math.min(timeoutMs, MAX_TIMER_MS);
+    this.#timeoutMs = timeoutMs;
     this.#signal = signal;
-    const worker = createRequire(import.meta.url).resolve('#ort-worker');
-    this.#child = fork(worker, {
-      serialization: 'advanced',
-      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-      execArgv: [],
-      // From 1.29 on, onnxruntime uploads usage data and leaves a database in the home folder unless told not to.
-      env: { ORT_DISABLE_TELEMETRY: '1', ...process.env },
-    });
-    this.#child.on('message', (reply) => this.#settle(reply as Reply));
-    this.#child.on('error', (error) => this.#end(new WanqError('RUNTIME_CRASHED', error.message, { cause: error })));
-    this.#child.on('exit', (code, killedBy) => this.#end(crashError(code, killedBy)));
+    this.#child = this.#start();
     signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  /** @throws WanqError PROVIDER_UNAVAILABLE, RUNTIME_FAILED (the model does not load), RUNTIME_CRASHED, RUNTIME_TIMEOUT */
+  /** @returns nothing where it did not start; calls then say why */
+  #start(): ChildProcess | undefined {
+    try {
+      const worker = createRequire(import.meta.url).resolve('#ort-worker');
+      const child = fork(worker, [String(process.pid)], {
+        serialization: 'advanced',
+        stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+        execArgv: [],
+        // From 1.29 on, onnxruntime uploads usage data and leaves a database in the home folder unless told not to.
+        env: { ORT_DISABLE_TELEMETRY: '1', ...process.env },
+      });
+      child.on('error', (error) => this.#end(startError(error)));
+      child.on('message', (reply) => this.#settle(reply as Reply));
+      child.stderr
+        ?.setEncoding('utf8')
+        .on('data', (text: string) => {
+          this.#stderr = (this.#stderr + text).slice(-STDERR_CHARS);
+        })
+        .on('error', () => {});
+      // Later than 'exit': all of stderr has been read.
+      child.on('close', (code, killedBy) => this.#end(endError(code, killedBy, this.#stderr)));
+      child.on('disconnect', () => this.#breakOff());
+      return child;
+    } catch (error) {
+      this.#ended = startError(error);
+      return undefined;
+    }
+  }
+
+  /**
+   * @throws WanqError PROVIDER_UNAVAILABLE, RUNTIME_FAILED (the model does not load), NO_MEMORY, RUNTIME_CRASHED, RUNTIME_TIMEOUT,
+   * RUNTIME_MISSING (onnxruntime does not load), RUNTIME_NOT_STARTED
+   */
   async createSession(source: ModelSource, options: SessionOptions): Promise<Session> {
     const session = this.#nextId;
     const info = await this.#call<SessionInfo>({ kind: 'create', session, source, options });
@@ -80,7 +110,7 @@ export class RuntimeHost {
 
   /** Process id; undefined before the process runs. */
   get pid(): number | undefined {
-    return this.#child.pid;
+    return this.#child?.pid;
   }
 
   /** Wall time in which the runtime had something to do, ms. */
@@ -100,51 +130,73 @@ export class RuntimeHost {
   /** Ends the child process. Nothing of it is left when this returns. */
   async close(): Promise<void> {
     this.#signal?.removeEventListener('abort', this.#onAbort);
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const gone = new Promise((resolve) => this.#child.once('exit', resolve));
+    const child = this.#child;
+    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
     this.#end(new Error('the runtime was closed'));
     await gone;
   }
 
   readonly #onAbort = (): void => this.#end(this.#signal?.reason);
 
-  #call<T>(request: Request): Promise<T> {
-    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+  async #call<T>(request: Request): Promise<T> {
+    if (this.#ended !== undefined) throw this.#ended;
     const id = this.#nextId++;
     return new Promise<T>((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#end(
-          new WanqError('RUNTIME_TIMEOUT', `onnxruntime did not answer within ${this.#timeoutMs / 1000} s`, {
-            hint: 'try a smaller input',
-          }),
-        );
-      }, this.#timeoutMs);
+      try {
+        assertSendable(request);
+        // One that did not start cannot be sent to, and is about to say why.
+        if (this.#child?.pid !== undefined) {
+          this.#child.send({ id, request }, (error) => {
+            if (error) this.#breakOff(error);
+          });
+        }
+      } catch (error) {
+        reject(runtimeError(error instanceof Error ? error.message : String(error)));
+        return;
+      }
       if (this.#waiting.size === 0) this.#busySince = performance.now();
-      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject, timer });
-      this.#child.send({ id, request }, (error) => {
-        if (error) this.#end(new WanqError('RUNTIME_CRASHED', 'the runtime process is gone', { cause: error }));
-      });
+      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject });
+      if (this.#waiting.size === 1) this.#restartTimer();
     });
   }
 
-  #settle({ id, result, error }: Reply): void {
+  /** The channel to the process broke. How the process ended, if that is why, tells more. */
+  #breakOff(cause?: Error): void {
+    const broken = new WanqError('RUNTIME_CRASHED', 'the connection to the onnxruntime process broke', { cause });
+    setTimeout(() => this.#end(broken), LAST_WORDS_MS).unref();
+  }
+
+  /** The process does one call after the other: each has the whole time from the answer to the one before. */
+  #restartTimer(): void {
+    clearTimeout(this.#timer);
+    if (this.#waiting.size === 0) return;
+    this.#timer = setTimeout(() => {
+      const message = `onnxruntime did not answer within ${this.#timeoutMs / 1000} s`;
+      this.#end(
+        new WanqError('RUNTIME_TIMEOUT', message, {
+          hint: `try a smaller input, or set ${TIMEOUT_VARIABLE} (seconds)`,
+        }),
+      );
+    }, this.#timeoutMs);
+  }
+
+  #settle({ id, result, error, missing }: Reply): void {
     const waiting = this.#waiting.get(id);
     if (!waiting) return;
     this.#waiting.delete(id);
     if (this.#waiting.size === 0) this.#busyMs += performance.now() - this.#busySince;
-    clearTimeout(waiting.timer);
+    this.#restartTimer();
     if (error === undefined) waiting.resolve(result);
-    else waiting.reject(runtimeError(error));
+    else waiting.reject(missing ? missingError(error) : runtimeError(error));
   }
 
   #end(error: unknown): void {
     if (this.#ended !== undefined) return;
     this.#ended = error;
-    this.#child.kill('SIGKILL');
-    for (const { reject, timer } of this.#waiting.values()) {
-      clearTimeout(timer);
-      reject(error);
-    }
+    clearTimeout(this.#timer);
+    this.#child?.kill('SIGKILL');
+    for (const { reject } of this.#waiting.values()) reject(error);
     this.#waiting.clear();
   }
 }
@@ -173,7 +225,7 @@ export class Session {
   /**
    * @param fetches outputs to compute; all of them if absent
    * @param holds outputs to leave in the runtime's process, each under a key that later runs can be fed by; `drop` frees them
-   * @throws WanqError RUNTIME_FAILED, RUNTIME_CRASHED, RUNTIME_TIMEOUT
+   * @throws WanqError RUNTIME_FAILED, NO_MEMORY, RUNTIME_CRASHED, RUNTIME_TIMEOUT
    */
   run(
     feeds: Readonly<Record<string, Feed>>,
@@ -191,22 +243,4 @@ export class Session {
   async release(): Promise<void> {
     await this.#calls.release();
   }
-}
-
-/** onnxruntime's errors are C++ text that can quote the model's bytes. */
-function runtimeError(message: string): WanqError {
-  const text = printable(message, 240);
-  if (/AppendExecutionProvider|WebGPU adapter|backend not found|no available backend/i.test(text)) {
-    return new WanqError('PROVIDER_UNAVAILABLE', `no execution provider took the model: ${text}`, {
-      hint: 'use --device cpu, or install the libraries the provider needs',
-    });
-  }
-  return new WanqError('RUNTIME_FAILED', `onnxruntime: ${text}`);
-}
-
-function crashError(code: number | null, signal: NodeJS.Signals | null): WanqError {
-  const how = signal ? `was ended by ${signal}` : `ended with code ${code}`;
-  const hint =
-    signal === 'SIGKILL' ? 'often too little memory: close other programs or use a smaller input' : undefined;
-  return new WanqError('RUNTIME_CRASHED', `the onnxruntime process ${how}`, hint === undefined ? {} : { hint });
 }

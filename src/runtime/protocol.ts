@@ -78,4 +78,31 @@ export interface Reply {
   readonly id: number;
   readonly result?: SessionInfo | RunResult | WorkerStatus | null;
   readonly error?: string;
+  /** Whether onnxruntime itself did not load. */
+  readonly missing?: boolean;
+}
+
+/** Bytes of data in one message. Node 20 ends the process that gets 2^31 bytes, with an exception that nobody can catch. */
+const MAX_MESSAGE_BYTES = 2e9;
+
+/** @throws Error where data is more than one message between the processes can hold */
+export function assertFits(data: Iterable<Uint8Array | HostTensor['data']>, what: string): void {
+  let bytes = 0;
+  for (const { byteLength } of data) bytes += byteLength;
+  if (bytes > MAX_MESSAGE_BYTES) {
+    throw new Error(
+      `${what} of ${bytes} bytes, where at most ${MAX_MESSAGE_BYTES} can be passed to the process and back`,
+    );
+  }
+}
+
+/** @throws Error where a request is more than one message can hold */
+export function assertSendable(request: Request): void {
+  if (request.kind === 'create' && 'bytes' in request.source) assertFits([request.source.bytes], 'a graph');
+  if (request.kind === 'run') {
+    assertFits(
+      Object.values(request.feeds).flatMap((feed) => ('data' in feed ? [feed.data] : [])),
+      'inputs',
+    );
+  }
 }

@@ -1,16 +1,39 @@
 /** The child process that holds onnxruntime: its runs block the event loop and its crashes end the process, so it gets its own. */
 import { createRequire } from 'node:module';
-import * as ort from 'onnxruntime-node';
-import type { Feed, Reply, Request, RunResult, SessionInfo, SessionOptions, WorkerStatus } from './protocol.js';
+import { Worker } from 'node:worker_threads';
+import type * as Ort from 'onnxruntime-node';
+import {
+  assertFits,
+  type Feed,
+  type Reply,
+  type Request,
+  type RunResult,
+  type SessionInfo,
+  type SessionOptions,
+  type WorkerStatus,
+} from './protocol.js';
 import type { HostTensor } from './tensor.js';
 
-// Only this, before the first session, keeps native log lines off stderr.
-ort.env.logLevel = 'fatal';
+// Where no thread can be had, the event loop learns of the parent's end, if late.
+new Worker(new URL('./watchdog.js', import.meta.url), { workerData: { parent: Number(process.argv[2]) } })
+  .on('error', () => {})
+  .unref();
 
-const sessions = new Map<number, ort.InferenceSession>();
+let ort: typeof Ort;
+
+/** Loaded here, and not by a static import, so that a library that is missing can be told of. */
+const loading = import('onnxruntime-node').then((library) => {
+  ort = library;
+  // Only this, before the first session, keeps native log lines off stderr.
+  ort.env.logLevel = 'fatal';
+});
+// Told to whoever asks for something.
+loading.catch(() => {});
+
+const sessions = new Map<number, Ort.InferenceSession>();
 
 /** Outputs that later runs are fed with; the binding hands out copies, so they outlive their session. */
-const held = new Map<string, ort.Tensor>();
+const held = new Map<string, Ort.Tensor>();
 
 async function create(id: number, request: Extract<Request, { kind: 'create' }>): Promise<SessionInfo> {
   const refused: { provider: string; reason: string }[] = [];
@@ -28,7 +51,7 @@ async function create(id: number, request: Extract<Request, { kind: 'create' }>)
   throw new Error(last ? `${last.provider}: ${last.reason}` : 'no execution provider was named');
 }
 
-function open({ source }: Extract<Request, { kind: 'create' }>, options: ort.InferenceSession.SessionOptions) {
+function open({ source }: Extract<Request, { kind: 'create' }>, options: Ort.InferenceSession.SessionOptions) {
   return 'path' in source
     ? ort.InferenceSession.create(source.path, options)
     : ort.InferenceSession.create(source.bytes, options);
@@ -37,7 +60,7 @@ function open({ source }: Extract<Request, { kind: 'create' }>, options: ort.Inf
 function sessionOptions(
   provider: string,
   { source, options }: { source: Extract<Request, { kind: 'create' }>['source']; options: SessionOptions },
-): ort.InferenceSession.SessionOptions {
+): Ort.InferenceSession.SessionOptions {
   return {
     executionProviders: [provider],
     graphOptimizationLevel: options.optimization ?? 'all',
@@ -61,23 +84,27 @@ async function run(request: Extract<Request, { kind: 'run' }>): Promise<RunResul
   const start = performance.now();
   const results = await session.run(feeds, [...new Set([...request.fetches, ...Object.keys(request.holds)])]);
   const ms = performance.now() - start;
-  const outputs = Object.fromEntries(request.fetches.map((name) => [name, fromOrt(results[name] as ort.Tensor)]));
+  const outputs = Object.fromEntries(request.fetches.map((name) => [name, fromOrt(results[name] as Ort.Tensor)]));
   for (const [name, tensor] of Object.entries(results)) {
     const key = request.holds[name];
     if (key === undefined) tensor.dispose();
     else held.set(key, tensor);
   }
+  assertFits(
+    Object.values(outputs).map(({ data }) => data),
+    'outputs',
+  );
   return { outputs, ms, peakBytes: peakBytes() };
 }
 
-function feedOf(feed: Feed): ort.Tensor {
+function feedOf(feed: Feed): Ort.Tensor {
   if (!('held' in feed)) return toOrt(feed);
   const tensor = held.get(feed.held);
   if (!tensor) throw new Error(`nothing is held as ${feed.held}`);
   return tensor;
 }
 
-function toOrt({ dtype, dims, data }: HostTensor): ort.Tensor {
+function toOrt({ dtype, dims, data }: HostTensor): Ort.Tensor {
   if (dtype !== 'float16') return new ort.Tensor(dtype as 'float32', data as Float32Array, dims);
   // Node 24 would make a Float16Array of it, which the binding does not read.
   const tensor = new ort.Tensor('float16', data, dims);
@@ -88,7 +115,7 @@ function toOrt({ dtype, dims, data }: HostTensor): ort.Tensor {
   return tensor;
 }
 
-function fromOrt(tensor: ort.Tensor): HostTensor {
+function fromOrt(tensor: Ort.Tensor): HostTensor {
   const data = tensor.data as Float32Array;
   if (tensor.type === 'float16') {
     return { dtype: 'float16', dims: tensor.dims, data: new Uint16Array(data.buffer, data.byteOffset, data.length) };
@@ -136,18 +163,25 @@ async function handle(request: Request): Promise<Reply['result']> {
 
 function send(reply: Reply): void {
   // The parent may be gone; then nobody needs the answer.
-  if (process.connected) process.send?.(reply);
+  if (process.connected) process.send?.(reply, undefined, undefined, () => {});
+}
+
+async function answer(id: number, request: Request): Promise<void> {
+  try {
+    await loading;
+  } catch (error) {
+    return send({ id, error: messageOf(error), missing: true });
+  }
+  try {
+    send({ id, result: (await handle(request)) ?? null });
+  } catch (error) {
+    send({ id, error: messageOf(error) });
+  }
 }
 
 let queue: Promise<void> = Promise.resolve();
 process.on('message', ({ id, request }: { id: number; request: Request }) => {
-  queue = queue.then(async () => {
-    try {
-      send({ id, result: (await handle(request)) ?? null });
-    } catch (error) {
-      send({ id, error: messageOf(error) });
-    }
-  });
+  queue = queue.then(() => answer(id, request));
 });
 // Ctrl-C reaches the whole process group; the parent decides what becomes of this process.
 process.on('SIGINT', () => {});

@@ -91,6 +91,7 @@ describe('--help', () => {
       ],
     ],
     ['check', ['--target', '--all']],
+    ['doctor', []],
     ['gate', ['--rules', '--baseline', '--update', '--force', '--markdown', '--junit']],
     [
       'generate',
@@ -117,6 +118,7 @@ describe('--help', () => {
       'gate',
       'compare',
       'generate',
+      'doctor',
       '--quiet',
       '--verbose',
       '--json',

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -50,8 +50,21 @@ describe('the import rule', () => {
     ['src/report/new.ts', "import '../remedy/rung.js';"],
     ['src/remedy/new.ts', "import '../cli/main.js';"],
     ['src/passes/new.ts', "import 'protobufjs';"],
+    ['src/doctor/new.ts', "import '../cli/main.js';"],
+    ['src/doctor/new.ts', "import '../evaluate/evaluate.js';"],
+    ['src/runtime/new.ts', "import '../doctor/doctor.js';"],
   ])('refuses, in %s, %s', (file, code) => {
     expect(lint(file, code)).toContain('lint/style/noRestrictedImports');
+  });
+
+  it('leaves onnxruntime to one file, which runs in a process of its own', () => {
+    const files = readdirSync(path.join(ROOT, 'src'), { recursive: true, encoding: 'utf8' });
+    const importing = files.filter(
+      (file) =>
+        file.endsWith('.ts') &&
+        /(from|import\(|require\() ?'onnxruntime-(node|common)/.test(readFileSync(path.join(ROOT, 'src', file), 'utf8')),
+    );
+    expect(importing).toEqual([path.join('runtime', 'worker.ts')]);
   });
 
   it('allows imports that go down', () => {
