@@ -12,49 +12,49 @@
 /** Protobuf cannot hold more (int32 lengths); the weights of a larger model live in external data (CWE-400). */
 export const MAX_MODEL_BYTES = 2 ** 31 - 1;
 
-/** Nested subgraphs. Real exports use 2; deeper ones only exhaust the stack (CWE-674). */
+/** Nested subgraphs (CWE-674). Real exports use 2; deeper ones only exhaust the stack. */
 export const MAX_GRAPH_DEPTH = 16;
 
-/** Protobuf fields of a whole model: each becomes an object some 100 bytes large, from as little as 2 in the file (CWE-770). Wan2.2 5B: 279,000. */
+/** Protobuf fields of a whole model: each becomes an object some 100 bytes large, from as little as 2 in the file (CWE-770). Wan2.2 5B: 404,000. */
 export const MAX_MODEL_FIELDS = 2 ** 21;
 
 /** Nodes of all graphs and functions of a model (CWE-770). Wan2.2 5B, unoptimized: 14,608; the 14B: some 20,000. */
 export const MAX_NODES = 250_000;
 
-/** Initializers of a graph (CWE-770). Wan2.2 5B: 1,282. */
+/** Initializers of a graph (CWE-770). Wan2.2 5B: 827. */
 export const MAX_INITIALIZERS = 250_000;
 
-/** Types of intermediate values of a graph (CWE-770). Wan2.2 5B: 14,641, one a node. */
+/** Types of intermediate values of a graph (CWE-770). Wan2.2 5B: 6,768; at most one an output of a node. */
 export const MAX_VALUE_INFOS = 500_000;
 
 /** Inputs of a graph, and outputs (CWE-770). Wan: 4; old exports list every initializer among the inputs. */
 export const MAX_GRAPH_VALUES = MAX_INITIALIZERS;
 
-/** Attributes of a node (CWE-770). Wan: 7; the richest operator of ONNX, LSTM, has 8. */
+/** Attributes of a node (CWE-770). Wan: 6; the richest operator of ONNX, LSTM, has 8. */
 export const MAX_ATTRIBUTES = 256;
 
-/** Inputs of a node, and outputs (CWE-770). Wan: 30, a Split or Concat of blocks; a model-local function takes all its weights. */
+/** Inputs of a node, and outputs (CWE-770). Wan: 8; a model-local function may take all its weights. */
 export const MAX_NODE_VALUES = 65_536;
 
 /** Numbers or texts in one attribute (CWE-770). Wan: 8. Larger tables are tensors. */
 export const MAX_ATTRIBUTE_VALUES = 2 ** 20;
 
-/** Model-local functions (CWE-770). torch's exporter wrote some 150 for a Wan at opset 18. */
+/** Model-local functions (CWE-770). Largest seen: 3; one for each module of the 5B would be some 1,000. */
 export const MAX_FUNCTIONS = 10_000;
 
 /** Operator sets that a model or function imports (CWE-770). Real: 3. */
 export const MAX_OPSETS = 256;
 
-/** `metadata_props` of a model, graph, node or tensor (CWE-770). wanq itself writes some 20, torch 6 for a node. */
+/** `metadata_props` of a model, graph, node or tensor (CWE-770). wanq itself writes some 20 for a model, torch 5 for a node. */
 export const MAX_METADATA_ENTRIES = 4096;
 
-/** Bytes of the name of anything in a model (CWE-789). torch names values after modules: 120. */
+/** Bytes of the name of anything in a model (CWE-789). The longest of the 5B is the expression of a dimension: 258. */
 export const MAX_NAME_BYTES = 16 * 2 ** 10;
 
-/** Bytes of a doc string or a metadata text (CWE-789). wanq's own plan in a model: 100 KB. */
+/** Bytes of a doc string or a metadata text (CWE-789). torch's table of shape constraints in the 5B: 68 KB. */
 export const MAX_TEXT_BYTES = 16 * 2 ** 20;
 
-/** Tensor rank. The widest tensor of a Wan export has 8 (VAE patchify). */
+/** Tensor rank (CWE-770). The widest tensor of a Wan export has 8 (VAE patchify). */
 export const MAX_RANK = 32;
 
 /**
@@ -77,7 +77,7 @@ export const MAX_EXTERNAL_ENTRIES = 5;
 /** UTF-16 units of a location, Linux' PATH_MAX over 4 (CWE-789). Real: a file name, some 20. */
 export const MAX_LOCATION_LENGTH = 1024;
 
-/** Data files of one model, all open at once (CWE-770). torch writes one a tensor: 1,282 for the 5B. */
+/** Data files of one model, all open at once (CWE-770). torch writes one a tensor: 827 for the 5B. */
 export const MAX_DATA_FILES = 4096;
 
 /** Tensors at one and the same place of a data file: what reads them all reads it as often (CWE-405). Tied weights: 2. */

@@ -36,8 +36,8 @@ export async function loadGraph(file: string): Promise<Model> {
 }
 
 /**
- * As {@link loadGraph}, with every data file of the model checked as wanq checks what it reads itself. onnxruntime opens them by its own rules and waits for
- * a pipe without an end: call this before it gets the path of a file that is not wanq's own.
+ * As {@link loadGraph}, with every data file of the model checked as wanq checks what it reads itself: onnxruntime opens them by rules of its own, which
+ * let other things pass. Call this before it gets the path of a file that is not wanq's own.
  *
  * @throws WanqError as {@link loadModel}
  */

@@ -35,13 +35,13 @@ export interface TokenizedPrompt {
  */
 export class PromptTokenizer {
   readonly length: number;
-  readonly #file: string;
+  readonly #limit: Limit;
   readonly #tokenizer: Tokenizer;
   readonly #pad: number;
   readonly #end: number | undefined;
 
-  private constructor(file: string, tokenizer: Tokenizer, length: number, pad: number, end: number | undefined) {
-    this.#file = file;
+  private constructor(limit: Limit, tokenizer: Tokenizer, length: number, pad: number, end: number | undefined) {
+    this.#limit = limit;
     this.#tokenizer = tokenizer;
     this.length = length;
     this.#pad = pad;
@@ -50,9 +50,14 @@ export class PromptTokenizer {
 
   /**
    * @param fixedLength length that the text encoder's graph demands, if it does
+   * @param limitMs time that it may take for one prompt
    * @throws WanqError TOKENIZER_INVALID, NOT_FOUND
    */
-  static async open(folder: PipelineFolder, fixedLength: number | undefined): Promise<PromptTokenizer> {
+  static async open(
+    folder: PipelineFolder,
+    fixedLength: number | undefined,
+    limitMs = MAX_TOKENIZE_MS,
+  ): Promise<PromptTokenizer> {
     const file = await folder.requireFile('tokenizer', 'tokenizer.json');
     const configFile = folder.path('tokenizer', 'tokenizer_config.json');
     const json = await readJson(file, tokenizerJson, 'TOKENIZER_INVALID');
@@ -68,9 +73,10 @@ export class PromptTokenizer {
         hint: `the text encoder and its tokenizer take 1 to ${MAX_PROMPT_TOKENS}`,
       });
     }
-    const tokenizer = timed(file, () => new Tokenizer(json, config));
+    const limit: Limit = { file, ms: limitMs };
+    const tokenizer = timed(limit, () => new Tokenizer(json, config));
     return new PromptTokenizer(
-      file,
+      limit,
       tokenizer,
       length,
       idOf(config.pad_token, '<pad>') ?? 0,
@@ -81,7 +87,7 @@ export class PromptTokenizer {
   /** @throws WanqError TOKENIZER_INVALID where the tokenizer fails or takes too long */
   encode(prompt: string): TokenizedPrompt {
     const text = prompt.replace(/\s+/g, ' ').trim();
-    let ids = timed(this.#file, () => [...this.#tokenizer.encode(text).ids]);
+    let ids = timed(this.#limit, () => [...this.#tokenizer.encode(text).ids]);
     while (ids.length > 0 && ids.at(-1) === this.#pad) ids.pop();
     if (ids.length > this.length) {
       ids = this.#end === undefined ? ids.slice(0, this.length) : [...ids.slice(0, this.length - 1), this.#end];
@@ -92,23 +98,29 @@ export class PromptTokenizer {
   }
 }
 
+/** What a tokenizer may take, and the file to name where it takes more. */
+interface Limit {
+  readonly file: string;
+  readonly ms: number;
+}
+
 const work: { call(): void } = { call: () => {} };
 const CONTEXT = createContext(work);
 const CALL = new Script('call()');
 
 /** A tokenizer's file holds regular expressions, of which some never end (CWE-1333): only a script's time can be limited. */
-function timed<T>(file: string, make: () => T): T {
+function timed<T>({ file, ms }: Limit, make: () => T): T {
   let result: T | undefined;
   work.call = () => {
     result = make();
   };
   try {
-    CALL.runInContext(CONTEXT, { timeout: MAX_TOKENIZE_MS });
+    CALL.runInContext(CONTEXT, { timeout: ms });
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const why =
       code === 'ERR_SCRIPT_EXECUTION_TIMEOUT'
-        ? `takes more than ${MAX_TOKENIZE_MS / 1000} s for a prompt`
+        ? `takes more than ${ms / 1000} s for a prompt`
         : `cannot be used: ${printable(message, 160)}`;
     throw new WanqError('TOKENIZER_INVALID', `${printable(file)} ${why}`, { cause });
   }

@@ -1,3 +1,4 @@
+import { printable } from '../errors.js';
 import {
   COMPARED_COLUMNS,
   type ComparedCell,
@@ -80,9 +81,8 @@ function oneLine({ mark, text, detail }: ComparedCell): string {
 
 /** Other people's text: nothing of it is markup. */
 function escaped(text: string): string {
-  return text
+  return printable(text, 10_000)
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
-    .replace(/[\\`*_[\]|]/g, '\\$&')
-    .replace(/[\r\n]+/g, ' ');
+    .replace(/[\\`*_[\]|]/g, '\\$&');
 }

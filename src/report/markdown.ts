@@ -1,3 +1,4 @@
+import { printable } from '../errors.js';
 import { worstLinears } from '../gate/blame.js';
 import type { Verdict } from '../gate/judge.js';
 import { mean } from '../numerics/stats.js';
@@ -209,12 +210,10 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return [line(head), `|${' --- |'.repeat(head.length)}`, ...rows.map(line)].join('\n');
 }
 
-/** Prompts and paths are other people's text: no Markdown cell breaks, no HTML. */
+/** Prompts and paths are other people's text: no Markdown cell breaks, no HTML, no images, nothing unseen. */
 function text(value: string): string {
-  return value
+  return printable(value, 10_000)
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
-    .replaceAll('\\', '\\\\')
-    .replaceAll('|', '\\|')
-    .replace(/[\r\n]+/g, ' ');
+    .replace(/[\\|]|(?<=!)\[/g, '\\$&');
 }

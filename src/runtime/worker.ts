@@ -183,6 +183,7 @@ let queue: Promise<void> = Promise.resolve();
 process.on('message', ({ id, request }: { id: number; request: Request }) => {
   queue = queue.then(() => answer(id, request));
 });
-// Ctrl-C reaches the whole process group; the parent decides what becomes of this process.
+// Ctrl-C, and a terminal that closes, reach the whole process group; the parent decides what becomes of this process.
 process.on('SIGINT', () => {});
+process.on('SIGHUP', () => {});
 process.on('disconnect', () => process.exit(0));

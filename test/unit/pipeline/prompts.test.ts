@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { MAX_PROMPTS } from '../../../src/limits.js';
+import { MAX_PROMPT_LENGTH, MAX_PROMPTS } from '../../../src/limits.js';
 import { readPrompts } from '../../../src/pipeline/prompts.js';
 import { expectRejection } from '../helpers/errors.js';
 import { temporaryFolder } from '../helpers/temporary.js';
@@ -37,5 +37,18 @@ describe('readPrompts', () => {
 
   it('refuses a missing file', async () => {
     await expectRejection(readPrompts('/nowhere.txt'), 'NOT_FOUND');
+  });
+});
+
+describe('readPrompts refuses', () => {
+  it('a prompt that is longer than any', async () => {
+    expect(await readPrompts(await fileWith('x'.repeat(MAX_PROMPT_LENGTH)))).toHaveLength(1);
+    await expectRejection(readPrompts(await fileWith(`a\n${'x'.repeat(MAX_PROMPT_LENGTH + 1)}`)), 'USAGE');
+  });
+
+  it('a file that is not UTF-8', async () => {
+    const file = await fileWith('');
+    await writeFile(file, Buffer.from('\ufeffa cat', 'utf16le'));
+    await expectRejection(readPrompts(file), 'NOT_READABLE');
   });
 });

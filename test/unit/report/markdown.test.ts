@@ -115,12 +115,19 @@ describe('the Markdown report', () => {
   it.each([
     ['a | b', 'a \\| b'],
     ['<script>alert(1)</script>', '&lt;script>alert(1)&lt;/script>'],
+    ['![seen](https://example.org/x.png)', '!\\[seen](https://example.org/x.png)'],
     ['<!-- --> &lt;', '&lt;!-- --> &amp;lt;'],
     ['two\r\nlines\n\nmore', 'two lines more'],
   ])('escapes the prompt %j', (prompt, shown) => {
     expect(cells(rowOf(prompt))[0]).toBe(shown);
     expect(cells(rowOf(prompt))).toHaveLength(6);
     expect(markdownReport(video(prompt), passed)).toContain(`**${shown}**`);
+  });
+
+  it('shows in a prompt what is not seen', () => {
+    const report = markdownReport(video('\u001b[31mred\u202e'), passed);
+    expect(report).toContain('**[31mred\\\\u202e**');
+    for (const raw of ['\u001b', '\u202e']) expect(report).not.toContain(raw);
   });
 
   it('escapes a backslash before a pipe', () => {

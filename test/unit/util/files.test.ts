@@ -1,10 +1,24 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, open, readdir, readFile, readlink, symlink, truncate, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import {
   copyTree,
   exists,
+  openRegular,
+  openSeen,
   readBounded,
   readFully,
   readText,
@@ -235,6 +249,70 @@ describe('readBounded', () => {
     const file = path.join(await temporaryFolder(), 'file');
     await writeFile(file, '\ufeffété');
     expect(await readText(file, 100)).toBe('été');
+  });
+});
+
+describe('readText', () => {
+  it('refuses what is not UTF-8', async () => {
+    const file = path.join(await temporaryFolder(), 'file');
+    await writeFile(file, Uint8Array.of(0xff, 0xfe, 0x41, 0));
+    await expectRejection(readText(file, 100), 'NOT_READABLE');
+  });
+});
+
+describe('openRegular', () => {
+  it.skipIf(process.getuid?.() === 0)('says that a file may not be read', async () => {
+    const file = path.join(await temporaryFolder(), 'file');
+    await writeFile(file, 'x');
+    await chmod(file, 0);
+    await expectRejection(openRegular(file), 'NOT_READABLE');
+  });
+
+  it('refuses a device, a loop of links and a NUL', async () => {
+    const folder = await temporaryFolder();
+    await symlink('loop', path.join(folder, 'loop'));
+    await expectRejection(openRegular('/dev/null'), 'NOT_READABLE');
+    await expectRejection(openRegular(path.join(folder, 'loop')), 'NOT_FOUND');
+    await expectRejection(openRegular(path.join(folder, 'a\0b')), 'NOT_FOUND');
+    await expectRejection(openRegular(path.join(folder, 'x'.repeat(300))), 'NOT_FOUND');
+  });
+});
+
+describe('openSeen', () => {
+  async function seen(): Promise<{ folder: string; file: string; open(): ReturnType<typeof openSeen> }> {
+    const folder = await temporaryFolder();
+    const file = path.join(folder, 'file');
+    await writeFile(file, '12345');
+    await writeFile(path.join(folder, 'other'), 'other');
+    const info = await lstat(file, { bigint: true });
+    return { folder, file, open: () => openSeen(file, info) };
+  }
+
+  it('opens the file that was looked at', async () => {
+    const { open } = await seen();
+    const { handle, size } = await open();
+    await handle.close();
+    expect(size).toBe(5);
+  });
+
+  it('refuses another file that took its place', async () => {
+    const { folder, file, open } = await seen();
+    await rename(path.join(folder, 'other'), file);
+    await expectRejection(open(), 'NOT_READABLE');
+  });
+
+  it('refuses a link that took its place, even to the same file', async () => {
+    const { folder, file, open } = await seen();
+    await rename(file, path.join(folder, 'moved'));
+    await symlink('moved', file);
+    await expectRejection(open(), 'NOT_FOUND');
+  });
+
+  it('refuses a pipe that took its place, without waiting', async () => {
+    const { file, open, folder } = await seen();
+    await rename(file, path.join(folder, 'moved'));
+    execFileSync('mkfifo', [file]);
+    await expectRejection(open(), 'NOT_READABLE');
   });
 });
 

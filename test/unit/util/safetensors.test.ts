@@ -1,7 +1,8 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { MAX_RANK, MAX_SAFETENSORS_HEADER_BYTES, MAX_SAFETENSORS_NAME_LENGTH } from '../../../src/limits.js';
 import { readSafetensors, type SafeTensor, writeSafetensors } from '../../../src/util/safetensors.js';
 import { expectRejection } from '../helpers/errors.js';
 import { temporaryFolder } from '../helpers/temporary.js';
@@ -107,6 +108,17 @@ describe('safetensors', () => {
     expect((await readSafetensors(file)).tensors.get('v')?.data).toEqual(Float32Array.of(1, 2));
   });
 
+  it('may have empty tensors at the beginning of another, between two and at the end', async () => {
+    const none = (at: number): object => entry(at, at, { shape: [0] });
+    const file = await fileWith(
+      { a: none(0), b: entry(0, 1), c: none(1), d: none(1), e: entry(1, 2), f: none(2) },
+      [7, 8],
+    );
+    const { tensors } = await readSafetensors(file);
+    expect([...tensors.keys()].sort()).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
+    expect(tensors.get('e')?.data).toEqual(Uint8Array.of(8));
+  });
+
   it('may have entries in any order, padding after the header, and no tensor at all', async () => {
     const file = await fileWith(`${JSON.stringify({ b: entry(1, 3), a: entry(0, 1) })}   `, [7, 8, 9]);
     const { tensors } = await readSafetensors(file);
@@ -152,6 +164,27 @@ describe('readSafetensors refuses', () => {
     ['an entry that is a number', { a: 5 }, []],
     ['metadata that is a number', { __metadata__: { a: 1 } }, []],
     ['metadata that is an object', { __metadata__: { a: {} } }, []],
+    ['metadata that is null', { __metadata__: { a: null } }, []],
+    ['metadata that is a list', { __metadata__: ['a'] }, []],
+    ['a space before the header', ' {}', []],
+    ['a byte order mark before the header', '\ufeff{}', []],
+    ['text behind the header', '{}x', []],
+    ['a tensor twice', `{"a":${JSON.stringify(entry(0, 1))},"a":${JSON.stringify(entry(0, 1))}}`, [1]],
+    ['a dtype twice', '{"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}', [1]],
+    ['metadata twice', '{"__metadata__":{},"__metadata__":{}}', []],
+    ['a tensor __proto__', `{"__proto__":${JSON.stringify(entry(0, 1))}}`, [1]],
+    ['half a surrogate pair as a name', `{"\\ud800":${JSON.stringify(entry(0, 1))}}`, [1]],
+    ['a name longer than any', { ['x'.repeat(MAX_SAFETENSORS_NAME_LENGTH + 1)]: entry(0, 1) }, [1]],
+    ['a header nested without an end', `{"a":${'['.repeat(100_000)}`, []],
+    ['more dimensions than any', { a: entry(0, 1, { shape: Array(MAX_RANK + 1).fill(1) }) }, [1]],
+    ['a zero behind dimensions that overflow', { a: entry(0, 0, { shape: [2 ** 52, 2 ** 52, 0] }) }, []],
+    ['a zero before dimensions that overflow', { a: entry(0, 0, { shape: [0, 2 ** 52, 2 ** 52] }) }, []],
+    ['a dimension past 2^53', '{"a":{"dtype":"U8","shape":[9007199254740993],"data_offsets":[0,1]}}', [1]],
+    ['a dimension of 1e400', '{"a":{"dtype":"U8","shape":[1e400],"data_offsets":[0,1]}}', [1]],
+    ['an offset past 2^53', '{"a":{"dtype":"U8","shape":[1],"data_offsets":[9007199254740992,9007199254740993]}}', [1]],
+    ['an empty tensor within another', { a: entry(0, 2), b: entry(1, 1, { shape: [0] }) }, [1, 2]],
+    ['an empty tensor past the end', { a: entry(0, 1), b: entry(2, 2, { shape: [0] }) }, [1]],
+    ['an entry that is a list', { a: [] }, []],
   ])('%s', async (_, header, data) => {
     const length = header === '' ? BigInt(data.length) : undefined;
     await expectRejection(readSafetensors(await fileWith(header, data, length)), 'SAFETENSORS_INVALID');
@@ -163,6 +196,17 @@ describe('readSafetensors refuses', () => {
     ['metadata that is text', { __metadata__: 'text' }],
   ])('%s', async (_, header) => {
     await expectRejection(readSafetensors(await fileWith(header)), 'SAFETENSORS_INVALID');
+  });
+
+  it('a header longer than any, without reading it', async () => {
+    const file = await fileWith('{', [], BigInt(MAX_SAFETENSORS_HEADER_BYTES + 1));
+    await truncate(file, MAX_SAFETENSORS_HEADER_BYTES + 100);
+    await expect(readSafetensors(file)).rejects.toMatchObject({ message: expect.stringContaining('too long') });
+  });
+
+  it('an unknown type, whose name it prints without controls', async () => {
+    const file = await fileWith({ a: entry(0, 1, { dtype: '\u001b[31m' }) }, [1]);
+    await expect(readSafetensors(file)).rejects.toMatchObject({ message: expect.not.stringContaining('\u001b') });
   });
 
   it('a missing file', async () => {
