@@ -42,7 +42,12 @@ type WeightOf = (name: string) => Tensor | undefined;
 function leftoversOf(graph: Graph, known: ReadonlySet<Node>, outer: WeightOf, inside?: string): Leftover[] {
   const index = indexGraph(graph);
   const weightOf: WeightOf = (name) =>
-    weightChain(name, graph, index)?.stored ?? constantTensor(name, graph, index) ?? outer(name);
+    weightChain(name, graph, index)?.stored ?? constantTensor(name, graph, index) ?? castOf(name) ?? outer(name);
+  /** What a Cast makes of a type that no weight of wanq's has, such as FP8. */
+  const castOf: WeightOf = (name) => {
+    const made = index.producers.get(name);
+    return made?.isOnnx && made.opType === 'Cast' ? constantTensor(made.inputs[0] ?? '', graph, index) : undefined;
+  };
   const why = inside ?? 'wanq does not know this form';
   const own = graph.nodes.flatMap((node): Leftover[] => {
     if (known.has(node) || !contracts(node)) return [];

@@ -215,8 +215,7 @@ class Checker {
         this.#fail(name, `has ${scale.values.length} scales for ${channels} channels`);
         return;
       }
-      const own = await this.#constants.longest(scale);
-      this.#weight(codes, axis, own.values);
+      this.#weight(codes, axis, scale.values);
       return;
     }
   }
@@ -278,15 +277,6 @@ class Constants {
 
   async isZero(tensor: Tensor): Promise<boolean> {
     return (await this.#read(tensor)).every((byte) => byte === 0);
-  }
-
-  /** Of a product of scales, the ones for channels. */
-  async longest(scale: Values): Promise<Values> {
-    for (const name of scale.factors ?? []) {
-      const factor = await this.values(name);
-      if (factor?.values.length === scale.values.length) return factor;
-    }
-    return scale;
   }
 
   async values(name: string, depth = 0): Promise<Values | undefined> {

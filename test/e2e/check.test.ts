@@ -1,6 +1,9 @@
 import { beforeAll, describe, expect, it } from 'vitest';
+import { Tensor } from '../../src/ir/tensor.js';
+import { encodeModel } from '../../src/onnx/codec.js';
 import { Workplace } from '../helpers/cli.js';
 import { MICRO_PIPELINE } from '../helpers/fixtures.js';
+import { codes, filled, matmul, OUT, pair, parameters, quantizedModel, weight } from '../helpers/quantized.js';
 
 const place = new Workplace();
 
@@ -31,6 +34,18 @@ describe('wanq check', () => {
     const report = JSON.parse(stdout) as { float: number; madeFor: string; products: { reasons: string[] }[] };
     expect(report).toMatchObject({ float: 12, madeFor: 'ort-cuda' });
     expect(report.products[0]?.reasons[0]).toContain('runs on the CPU');
+  });
+
+  it('ends with 1 where a scale or a zero point is wrong, and names each', async () => {
+    const model = quantizedModel(
+      [...pair(), weight(), matmul()],
+      parameters({}, Tensor.float32('xs', [], [2 ** -130]), codes('wz', [OUT - 1], filled(OUT - 1, 0), 'int8')),
+    );
+    place.write('wrong.onnx', encodeModel(model));
+    const { code, stdout } = await place.wanq(['check', 'wrong.onnx', '--target', 'ort-cpu']);
+    expect(code).toBe(1);
+    expect(stdout).toContain('\nxs is below the smallest normal number: some kernels take it for 0\n');
+    expect(stdout).toContain(`\nwz is [${OUT - 1}] and its scale [${OUT}]\n`);
   });
 
   it.each([

@@ -11,7 +11,7 @@ export interface FrechetGrowth {
   /** Frechet distances to the truth. */
   readonly reference: number;
   readonly quantized: number;
-  /** quantized / reference - 1. */
+  /** quantized / reference - 1; NaN where either is no distance. */
   readonly growth: number;
   /** Of the growth; undefined with fewer than two prompts. */
   readonly interval: Interval | undefined;
@@ -42,7 +42,9 @@ export function frechetGrowth(
       (ofReference.influences[i] as number) / ofReference.distance;
     weights.set(prompt, (weights.get(prompt) ?? 0) + weight / prompts.length);
   });
-  const ratio = ofQuantized.distance / ofReference.distance;
+  // Rounding may leave a distance of 0 below it, and a ratio with that would tell of any growth.
+  const distances = [ofQuantized.distance, ofReference.distance] as const;
+  const ratio = distances.every((distance) => distance > 0) ? distances[0] / distances[1] : Number.NaN;
   const perPrompt = [...weights.values()];
   const center = Math.log(ratio);
   // A prompt of many takes counts for as many: the weights are summed, and scaled back to the set that is there.

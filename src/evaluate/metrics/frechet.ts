@@ -85,7 +85,7 @@ export class FrechetTruth {
     return { distance: this.#distance(set, values), influences: raw.map((value) => value - mean) };
   }
 
-  #product({ covariance }: FeatureStatistics): EigenvalueDecomposition {
+  #product({ covariance }: FeatureStatistics): Eigen {
     return symmetricEigen(this.#root.mmul(square(covariance)).mmul(this.#root));
   }
 
@@ -112,7 +112,15 @@ function square(values: Float64Array): Matrix {
   return Matrix.from1DArray(dim, dim, values);
 }
 
-function symmetricEigen(matrix: Matrix): EigenvalueDecomposition {
+type Eigen = Pick<EigenvalueDecomposition, 'eigenvectorMatrix' | 'realEigenvalues'>;
+
+function symmetricEigen(matrix: Matrix): Eigen {
+  // The iteration does not end well on these.
+  if (!matrix.to1DArray().every(Number.isFinite)) {
+    const { rows } = matrix;
+    const nowhere = Matrix.zeros(rows, rows).fill(Number.NaN);
+    return { eigenvectorMatrix: nowhere, realEigenvalues: new Array<number>(rows).fill(Number.NaN) };
+  }
   const symmetric = matrix.transpose().add(matrix).mul(0.5);
   return new EigenvalueDecomposition(symmetric, { assumeSymmetric: true });
 }

@@ -20,7 +20,8 @@ export function framePsnr(reference: Video, other: Video): number[] {
   );
 }
 
-/** PSNR at peak 255 of a sum of squared errors over `count` values. */
+/** PSNR at peak 255 of a sum of squared errors over `count` values; NaN of none, which are not alike. */
 export function decibels(squared: number, count: number): number {
+  if (count === 0) return Number.NaN;
   return squared === 0 ? Number.POSITIVE_INFINITY : 10 * Math.log10((255 * 255 * count) / squared);
 }

@@ -152,6 +152,17 @@ describe('a calibration file', () => {
     expect(bytes.equals(await readFile(await written(calibration([b]))))).toBe(true);
   });
 
+  it('takes channels that are NaN at both ends, and counts them', async () => {
+    const both = { dtype: 'F32', shape: [2], data: Float32Array.of(-1, Number.NaN) } as const;
+    const file = await damaged((tensors) => {
+      for (const end of ['min', 'max']) tensors.set(`${end}/0/uncond/0`, both);
+    });
+    const [x, y] = (await readCalibration(file)).activations;
+    expect(x?.total().nonFinite).toEqual({ channels: 1, ofChannels: 2, samples: 8, nonFinite: 1 });
+    expect([x?.finite, y?.finite, y?.slice('cond', 2).finite]).toEqual([false, false, true]);
+    expect(y?.total().nonFinite).toEqual({ channels: 0, ofChannels: 2, samples: 8, nonFinite: 1 });
+  });
+
   it('says its schema', async () => {
     const { metadata } = await readSafetensors(await written());
     expect(metadata['wanq.calibration.schema']).toBe(String(CALIBRATION_SCHEMA));
@@ -220,6 +231,53 @@ describe('readCalibration refuses', () => {
     [
       'a histogram with bins past its largest magnitude',
       (tensors) => tensors.set('histogram/0/uncond/0', { dtype: 'I64', shape: [5000], data: new BigInt64Array(5000) }),
+    ],
+    ['an activation without slices', inHeader((header) => Object.assign(header.activations[0], { slices: [] }))],
+    ['a slice twice', inHeader(({ activations: [first] }) => first.slices.push(first.slices[0]))],
+    [
+      'more channels than there is memory',
+      inHeader((header) => Object.assign(header.activations[0], { channels: 2 ** 40 })),
+    ],
+    ['an activation twice', inHeader((header) => Object.assign(header.activations[0], { value: 'y' }))],
+    ['a prompt twice', inHeader((header) => Object.assign(header, { done: [0, 0] }))],
+    ['a prompt that there is not', inHeader((header) => Object.assign(header, { done: [0, 3] }))],
+    ['tokens of a prompt that there is not', inHeader((header) => header.activations[0].held.push(3))],
+    [
+      'a negative number of infinities',
+      inHeader((header) => Object.assign(header.activations[0].slices[0], { nonFinite: -1 })),
+    ],
+    [
+      'a magnitude of 1e309',
+      (_, metadata) =>
+        (metadata['wanq.calibration'] = metadata['wanq.calibration']?.replace(
+          '"maxMagnitude":7',
+          '"maxMagnitude":1e309',
+        ) as string),
+    ],
+    [
+      'an exponent of a thousand',
+      inHeader((header) => Object.assign(header.activations[0].slices[0], { exponent: 1000 })),
+    ],
+    ['a first bin far away', inHeader((header) => Object.assign(header.activations[0].slices[0], { first: -1e15 }))],
+    [
+      'a count past 2^53',
+      (tensors) => tensors.set('histogram/0/uncond/0', { dtype: 'I64', shape: [1], data: BigInt64Array.of(2n ** 60n) }),
+    ],
+    ...[
+      ['a minimum above the maximum', 9, 7],
+      ['a minimum alone that is NaN', Number.NaN, 7],
+      ['a maximum alone that is NaN', -7, Number.NaN],
+      ['extremes within the samples', -1, 1],
+    ].map(([what, low, high]): [string, Parameters<typeof damaged>[0]] => [
+      what as string,
+      (tensors) => {
+        tensors.set('min/0/uncond/0', { dtype: 'F32', shape: [2], data: Float32Array.of(low as number, 0) });
+        tensors.set('max/0/uncond/0', { dtype: 'F32', shape: [2], data: Float32Array.of(high as number, 0) });
+      },
+    ]),
+    [
+      'a minimum of a fold above its maximum',
+      (tensors) => tensors.set('min/0/fold/0', { dtype: 'F32', shape: [2], data: Float32Array.of(0, 2) }),
     ],
     [
       'an exponent that does not belong to the magnitude',

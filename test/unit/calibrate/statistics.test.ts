@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ActivationStatistics, bucketOf, SliceStatistics } from '../../../src/calibrate/statistics.js';
+import { ActivationStatistics, bucketOf, nonFiniteText, SliceStatistics } from '../../../src/calibrate/statistics.js';
 
 const f32 = (...values: number[]): Float32Array => Float32Array.from(values);
 
@@ -61,6 +61,27 @@ describe('ActivationStatistics', () => {
     for (const [branch, bucket] of places.toReversed()) b.slice(branch, bucket);
     expect(a.slices().map(({ key }) => key)).toEqual(b.slices().map(({ key }) => key));
     expect(a.slices()).toHaveLength(3);
+  });
+});
+
+describe('what was NaN or infinite', () => {
+  it('is counted by channel over all tokens, and by value of the sample', () => {
+    const slice = new SliceStatistics(3);
+    expect(slice.nonFinite).toEqual({ channels: 0, ofChannels: 3, samples: 0, nonFinite: 0 });
+    const most = 3.4028234663852886e38;
+    slice.add(
+      f32(-most, Number.NaN, 0),
+      f32(most, Number.NaN, 0),
+      f32(1, Number.NaN, 0, 2, Number.POSITIVE_INFINITY, 1),
+    );
+    expect(slice.nonFinite).toEqual({ channels: 1, ofChannels: 3, samples: 6, nonFinite: 2 });
+    expect(nonFiniteText(slice.nonFinite)).toBe('in 1 of 3 channels, 2 of 6 sampled values (33.33 %)');
+  });
+
+  it('is never a share of 0 % of something', () => {
+    const text = (nonFinite: number): string => nonFiniteText({ channels: 1, ofChannels: 8, samples: 1e6, nonFinite });
+    expect(text(1)).toMatch(/\(below 0\.01 %\)$/);
+    expect(text(0)).toMatch(/\(0\.00 %\)$/);
   });
 });
 

@@ -130,6 +130,37 @@ describe('checkSaved lets pass', () => {
   });
 });
 
+describe('constants of a model that was made of another', () => {
+  const biased = (name: string, value: number, count = 4): Model =>
+    model({
+      nodes: [node('Add', ['x', name], 'y')],
+      initializers: [Tensor.float32(name, [count], new Float32Array(count).fill(1).with(2, value))],
+      inputs: ['x'],
+      outputs: ['y'],
+    });
+
+  it.each([Number.NaN, Number.NEGATIVE_INFINITY])(
+    'may hold %d where the source has them, and else not',
+    async (broken) => {
+      const file = await written(biased('b', broken));
+      await checkSaved(file, biased('b', broken));
+      await checkSaved(file);
+      for (const source of [biased('other', broken), biased('b', broken, 5)]) {
+        await expect(checkSaved(file, source)).rejects.toMatchObject({
+          code: 'MODEL_INVALID',
+          message: expect.stringMatching(/"b" holds NaN or infinity$/),
+        });
+      }
+      await checkSaved(await written(biased('b', 0)), biased('other', 0));
+    },
+  );
+
+  it('are looked at in the data file too', async () => {
+    const { file } = await saved(biased('b', Number.NaN, 3_000_000));
+    await expectRejection(checkSaved(file, biased('other', 0)), 'MODEL_INVALID');
+  });
+});
+
 describe('checkSaved refuses', () => {
   it.each([
     ['0', 0],

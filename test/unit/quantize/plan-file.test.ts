@@ -367,6 +367,13 @@ describe('readPlan refuses', () => {
     ['an end of a range that is text', up({ precision: 'int8', low: '-1' }), /linears\.blocks\.0\.ffn\.up\.low: /],
     ['an end of a range that is null', up({ precision: 'int8', high: null }), /linears\.blocks\.0\.ffn\.up\.high: /],
     ['a range the wrong way round', up({ precision: 'int8', low: 3, high: -3 }), /linears\.blocks\.0\.ffn\.up/],
+    ['a range of 0 alone', up({ precision: 'int8', low: 0, high: 0 }), /linears\.blocks\.0\.ffn\.up: .*both 0/],
+    ['an end past FP32', up({ precision: 'int8', high: 1e39 }), /linears\.blocks\.0\.ffn\.up\.high: .*end of FP32/],
+    [
+      'an end past FP32 below',
+      up({ precision: 'int8', low: -1e39 }),
+      /linears\.blocks\.0\.ffn\.up\.low: .*end of FP32/,
+    ],
   ])('%s, and says where', async (_, json, says) => {
     const { code, message } = await refusalOf(JSON.stringify(json));
     expect(code).toBe('PLAN_INVALID');

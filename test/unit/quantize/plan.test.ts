@@ -10,6 +10,7 @@ import { type ActivationScale, activationScale } from '../../../src/numerics/int
 import type { QuantizedLinear, ScaleType } from '../../../src/passes/quantize-linears.js';
 import { type FittedPlan, fitPlan } from '../../../src/quantize/fit/plan.js';
 import { makePlan, NOT_QUANTIZABLE, type PlanOptions } from '../../../src/quantize/plan.js';
+import { planToFile } from '../../../src/quantize/plan-file.js';
 import { decide } from '../../../src/quantize/scheme.js';
 import type { Target } from '../../../src/quantize/target.js';
 import { expectRefusal } from '../helpers/errors.js';
@@ -158,6 +159,22 @@ describe('makePlan', () => {
       reason: expect.stringContaining('NaN or infinity'),
       activation: null,
     });
+  });
+
+  it('prescribes no range in its file for an input that was always 0', async () => {
+    const { plan: made } = await fitted({}, calibration({ f: [0, 0] }));
+    const row = made.rows.find(({ role }) => role === 'blocks.0.ffn.up');
+    expect(row).toMatchObject({
+      activation: { low: 0, high: 0, scale: 1 },
+      warnings: [expect.stringContaining('was 0')],
+    });
+    const { linears } = planToFile(made);
+    expect(linears['blocks.0.ffn.up']).not.toHaveProperty('low');
+    expect(linears['blocks.0.ffn.down']).toMatchObject({ low: -1, high: 3 });
+  });
+
+  it('refuses a calibration of other channels', () => {
+    expectRefusal(() => plan({}, calibration({}, 4)), 'CALIBRATION_MISMATCH');
   });
 
   it('keeps a linear whose input was sampled as NaN, whatever its range', () => {

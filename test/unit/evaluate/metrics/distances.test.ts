@@ -89,6 +89,42 @@ function sumOver(set: readonly Float64Array[], of: (x: Float64Array, k: number) 
   return set.reduce((sum, x, k) => sum + of(x, k), 0);
 }
 
+describe('Frechet distances of sets that have none', () => {
+  const broken = normalSet(2, 20).map((x, i) => (i === 3 ? x.with(1, Number.NaN) : x));
+
+  it('are NaN of features that are, and end', () => {
+    expect(truth.distance(featureStatistics(broken))).toBeNaN();
+    expect(new FrechetTruth(featureStatistics(broken)).distance(featureStatistics(normalSet(2, 20)))).toBeNaN();
+    for (const pair of [
+      { reference: normalSet(3, 20), quantized: broken },
+      { reference: broken, quantized: normalSet(3, 20) },
+    ]) {
+      const { growth, interval } = frechetGrowth(truth, pair, numbers(20));
+      expect([growth, interval]).toEqual([Number.NaN, undefined]);
+    }
+  });
+
+  it('are finite of covariances that are singular, whose smallest eigenvalues round below 0', () => {
+    const flat = normalSet(5, 30).map((x) => x.map((_, i) => x[i % 2] as number));
+    for (const of of [flat, flat.map((x) => x.fill(0.5))]) {
+      const distance = new FrechetTruth(featureStatistics(of)).distance(featureStatistics(normalSet(2, 20)));
+      expect(distance).toBeGreaterThan(0);
+      expect(truth.distance(featureStatistics(of))).toBeGreaterThan(0);
+    }
+  });
+
+  it('make no growth where the reference is at the truth', () => {
+    const same = normalSet(2, 20);
+    const own = new FrechetTruth(featureStatistics(same));
+    const constant = same.map((x) => x.map(() => 1));
+    const at = new FrechetTruth(featureStatistics(constant));
+    expect(frechetGrowth(at, { reference: constant, quantized: normalSet(9, 20) }, numbers(20)).growth).toBeNaN();
+    const { reference, growth } = frechetGrowth(own, { reference: same, quantized: normalSet(9, 20) }, numbers(20));
+    expect(Math.abs(reference)).toBeLessThan(1e-9);
+    expect(growth > 1e6 || Number.isNaN(growth)).toBe(true);
+  });
+});
+
 describe('frechetGrowth', () => {
   it.each([
     { dim: 8, prompts: 48, seedsPerPrompt: 1, skewed: false, damage: 0.04 },

@@ -108,6 +108,13 @@ describe('StructureMeter', () => {
   });
 });
 
+describe('psnr', () => {
+  it('is infinite for identical frames, and not a number for none', () => {
+    expect(psnr(Uint8Array.of(1, 2), Uint8Array.of(1, 2))).toBe(Number.POSITIVE_INFINITY);
+    expect(psnr(new Uint8Array(), new Uint8Array())).toBeNaN();
+  });
+});
+
 describe('framePsnr', () => {
   it('is the PSNR of each frame', () => {
     const a = makeVideo(3, 1, 2, () => 100);

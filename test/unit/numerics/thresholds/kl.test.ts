@@ -95,6 +95,27 @@ describe.each(forms)('KL over $levels levels of $form', ({ levels, bins }) => {
 });
 
 describe('the KL threshold', () => {
+  it.each([
+    ['fewer bins than levels', Float64Array.of(3, 0, 2, 0, 0, 7)],
+    ['one bin', Float64Array.of(9)],
+    ['nothing', new Float64Array(4)],
+    ['as many bins as levels', new Float64Array(128).fill(2)],
+  ])('is the full range, with nothing to compare, of %s', (_, counts) => {
+    expect(klThreshold({ counts, center: 0, width: 1 }, 128)).toEqual({ k: counts.length, candidates: 1 });
+  });
+
+  it('is the same each time, and the widest of ties between empty bins', () => {
+    const counts = new Float64Array(400);
+    for (let i = 0; i < 128; i++) counts[i] = 1;
+    const bins = { counts, center: 0, width: 1 };
+    const { k } = klThreshold(bins, 128);
+    expect(klThreshold({ ...bins, counts: counts.slice() }, 128).k).toBe(k);
+    const cost = klDivergence({ ...bins, counts: Float64Array.from(withCappedZero(bins)) }, 128);
+    const least = Math.min(...candidateWindows(bins, 128).map(cost));
+    const ties = candidateWindows(bins, 128).filter((window) => cost(window) === least);
+    expect(k).toBe(Math.max(...ties.map((window) => window.k)));
+  });
+
   it('is the widest of those that lose nothing', () => {
     const counts = Float64Array.from({ length: 300 }, (_, i) => (i === 0 ? 5 : 0));
     expect(klThreshold({ counts, center: 0, width: 1 }, 128)).toEqual({ k: 300, candidates: 173 });

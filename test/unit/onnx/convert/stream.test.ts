@@ -225,6 +225,19 @@ describe('streamWeights', () => {
     expect(sum(reads)).toBe(source.byteLength);
   });
 
+  it.each([0, 1] as const)('refuses scales in FP16 that make infinities, of channels along axis %i', async (axis) => {
+    const source = Tensor.float32('large', [40, 40], new Float32Array(1600).fill(1).with(777, 1e8));
+    const forms = (['int8', 'int8-scales'] as const).map((as) => ({
+      as,
+      axis,
+      transposed: false,
+      scale: 'float16' as const,
+    }));
+    const { jobs } = planJobs(written(source, forms));
+    const work = streamWeights(jobs, memory, await emptyFile(), () => undefined);
+    await expectRejection(work, 'MODEL_UNSUPPORTED');
+  });
+
   it('does nothing where there is nothing to do', async () => {
     const { file, reads } = await stream([]);
     expect([(await file.stat()).size, ...reads]).toEqual([0]);

@@ -354,6 +354,18 @@ describe('derive', () => {
     expectRefusal(() => derive(tensorOf(tile, [1, 2]), asBytes(tile.words), form), code);
   });
 
+  it.each(['int8', 'int8-scales'] as const)('refuses weights whose scales in FP16 make infinities: %s', (as) => {
+    const made = (value: number, scale: 'float32' | 'float16') => {
+      const form = { as, axis: 0, transposed: false, scale } as const;
+      return derive(Tensor.float32('w', [1, 2], [value, 1]), asBytes(Float32Array.of(value, 1)), form);
+    };
+    for (const large of [65_504, 1e8, -3.4e38]) {
+      expectRefusal(() => made(large, 'float16'), 'MODEL_UNSUPPORTED');
+      expect(made(large, 'float32').length).toBeGreaterThan(0);
+    }
+    expect(made(65_468, 'float16').length).toBeGreaterThan(0);
+  });
+
   it('names the weight it refuses, on one line', () => {
     const source = Tensor.float32('blocks.0\nffn', [1], [Number.NaN]);
     const call = (): Uint8Array => derive(source, asBytes(Float32Array.of(Number.NaN)), { as: 'float16' });

@@ -93,6 +93,54 @@ function perToken(values: Float32Array, channels: number): Float32Array {
 /** Tokens that no fit has seen. */
 const unseen = (scaleOf?: (channel: number) => number): Float32Array => tokensOf(1000, scaleOf, 256);
 
+describe('a fit of numbers near the end of their type', () => {
+  // Tokens of one magnitude, and weights that make factors of which half are below 1.
+  const uneven = randomWeight(100, CHANNELS, 32);
+  const steep = uneven.values.map((value, i) => (Math.floor(i / 32) % 2 === 0 ? value : value * 1e-6));
+
+  it.each<[string, number, Partial<FitOptions>]>([
+    ['FP32', 3e38, {}],
+    ['FP16', 16_000, { float16: true }],
+  ])('smooths nothing past the end of %s, and says so', async (_, magnitude, changes) => {
+    const of = await WeightSample.read(linearsOf([{ ...uneven, values: steep }]), memory);
+    const source = sourceOf(
+      PROMPTS.map((prompt) => [prompt, tokensOf(prompt, () => magnitude)]),
+      of,
+    );
+    for (const dtype of ['int8', null] as const) {
+      const forced = fitted(source, { smooth: 0.5, method: 'minmax', dtype, ...changes });
+      expect(forced).toMatchObject({ smoothing: undefined, unsmoothed: true });
+      const chosen = fitted(source, { dtype, ...changes });
+      expect(chosen.smoothing?.factors.every(Number.isFinite) ?? true).toBe(true);
+      expect(chosen.unsmoothed).toBeUndefined();
+      for (const { range } of dtype ? [forced, chosen] : []) {
+        expect(Number.isFinite(range?.low) && Number.isFinite(range?.high)).toBe(true);
+      }
+    }
+    const small = sourceOf(
+      PROMPTS.map((prompt) => [prompt, tokensOf(prompt)]),
+      of,
+    );
+    expect(fitted(small, { smooth: 0.5, method: 'minmax', ...changes }).smoothing?.alpha).toBe(0.5);
+  });
+
+  it('falls back on the first choice where weights are NaN', async () => {
+    const broken = { ...uneven, values: uneven.values.with(7, Number.NaN) };
+    const of = await WeightSample.read(linearsOf([broken]), memory);
+    const { smoothing, range } = fitted({ ...plain, weights: of });
+    expect(smoothing).toBeUndefined();
+    expect(range).toMatchObject({ method: 'minmax', headroom: 0.8 });
+  });
+
+  it('counts channels that are rounded to 0', () => {
+    const { range } = fitted(sourceOf([[0, tokensOf(0, (channel) => (channel === 0 ? 0 : channel === 3 ? 1e8 : 1))]]), {
+      ...{ smooth: 'none', method: 'minmax' },
+    });
+    expect(range?.lostChannels).toBe(CHANNELS - 2);
+    expect(fitted(plain, { smooth: 'none', method: 'minmax' }).range?.lostChannels).toBe(0);
+  });
+});
+
 describe('a fit of an activation with an outlier channel', () => {
   it.each(['int8', 'uint8'] as const)('smooths it, to a smaller error of really quantized outputs: %s', (dtype) => {
     const [smooth, none] = [fitted(skewed, { dtype }), fitted(skewed, { dtype, smooth: 'none' })];

@@ -338,6 +338,16 @@ describe('fitPlan refuses', () => {
     expect(said).toMatch(/^CALIBRATION_INVALID /);
   });
 
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])(
+    'kept tokens that hold %d, of an activation that does not',
+    async (broken) => {
+      const data = new Float32Array(ROWS * CHANNELS).fill(1).with(5, broken);
+      const tensor = { dtype: 'F32', shape: [ROWS, CHANNELS], data } as const;
+      const said = await refusal(fitted({}, { change: (tensors) => tensors.set('held/0/2', tensor) }));
+      expect(said).toMatch(/^CALIBRATION_INVALID .* keeps tokens of h that hold NaN or infinity/);
+    },
+  );
+
   it('a calibration in which tokens of a prompt are missing', async () => {
     const said = await refusal(fitted({}, { change: (tensors) => tensors.delete('held/0/2') }));
     expect(said).toMatch(/^CALIBRATION_INVALID /);
