@@ -62,7 +62,9 @@ describe('the import rule', () => {
     const importing = files.filter(
       (file) =>
         file.endsWith('.ts') &&
-        /(from|import\(|require\() ?'onnxruntime-(node|common)/.test(readFileSync(path.join(ROOT, 'src', file), 'utf8')),
+        /(from|import\(|require\() ?'onnxruntime-(node|common)/.test(
+          readFileSync(path.join(ROOT, 'src', file), 'utf8'),
+        ),
     );
     expect(importing).toEqual([path.join('runtime', 'worker.ts')]);
   });

@@ -16,7 +16,7 @@ import { pathToFileURL } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { WanqError } from '../../../src/errors.js';
 import { Graph } from '../../../src/ir/graph.js';
-import { type HostOptions, RuntimeHost, type Session } from '../../../src/runtime/host.js';
+import { RuntimeHost, type Session } from '../../../src/runtime/host.js';
 import { float32Tensor, type HostTensor } from '../../../src/runtime/tensor.js';
 import { alive, until } from '../../helpers/cli.js';
 import { ROOT } from '../../helpers/fixtures.js';
@@ -53,8 +53,8 @@ const rounds = (n: number): Record<string, HostTensor> => ({
 });
 const FOR_HOURS = 1e11;
 
-async function looping(options?: HostOptions): Promise<{ own: RuntimeHost; session: Session; pid: number }> {
-  const own = new RuntimeHost(options);
+async function looping(): Promise<{ own: RuntimeHost; session: Session; pid: number }> {
+  const own = new RuntimeHost();
   onTestFinished(() => own.close());
   const session = await own.createSession(loop, CPU);
   await session.run(rounds(3));
@@ -91,25 +91,6 @@ describe.skipIf(process.platform === 'win32')('a process in the middle of a nati
     expect(alive([pid])).toEqual([]);
   });
 
-  it('that stands still is ended when its time is over', async () => {
-    const { own, session, pid } = await looping({ timeoutMs: 1200 });
-    process.kill(pid, 'SIGSTOP');
-    expect(await failure(session.run(rounds(1)))).toMatchObject({
-      code: 'RUNTIME_TIMEOUT',
-      message: 'onnxruntime did not answer within 1.2 s',
-      hint: expect.stringContaining('WANQ_RUNTIME_TIMEOUT'),
-    });
-    await own.close();
-    expect(alive([pid])).toEqual([]);
-  });
-
-  it('has the whole time for each call of a queue', async () => {
-    const { session } = await looping({ timeoutMs: 1200 });
-    // Together they take longer than one may.
-    const runs = Array.from({ length: 16 }, () => session.run(rounds(1e5)));
-    expect(await Promise.all(runs)).toHaveLength(16);
-  });
-
   it('does not outlive a parent that is killed', async () => {
     const script = path.join(folder(), 'parent.mjs');
     const dist = (file: string): string => JSON.stringify(pathToFileURL(path.join(ROOT, 'dist', 'runtime', file)).href);
@@ -132,7 +113,9 @@ describe.skipIf(process.platform === 'win32')('a process in the middle of a nati
     });
     const pid = Number(await until(() => said.includes('\n') && said));
     expect(alive([pid])).toEqual([pid]);
-    onTestFinished(() => alive([pid]).forEach((left) => process.kill(left, 'SIGKILL')));
+    onTestFinished(() => {
+      for (const left of alive([pid])) process.kill(left, 'SIGKILL');
+    });
     parent.kill('SIGKILL');
     await until(() => alive([pid]).length === 0, 5000);
   });
@@ -222,9 +205,13 @@ function copyOfRuntime(): string {
   return root;
 }
 
+async function hostOf(root: string): Promise<typeof RuntimeHost> {
+  const { href } = pathToFileURL(path.join(root, 'dist', 'runtime', 'host.js'));
+  return ((await import(/* @vite-ignore */ href)) as { RuntimeHost: typeof RuntimeHost }).RuntimeHost;
+}
+
 async function failureOf(root: string): Promise<WanqError> {
-  const href = pathToFileURL(path.join(root, 'dist', 'runtime', 'host.js')).href;
-  const { RuntimeHost: Copy } = (await import(/* @vite-ignore */ href)) as { RuntimeHost: typeof RuntimeHost };
+  const Copy = await hostOf(root);
   const host = new Copy();
   const error = await host.status().catch((reason: unknown) => reason as WanqError);
   await host.close();
@@ -295,6 +282,35 @@ describe('an onnxruntime that is not there', () => {
     expect(existsSync(worker)).toBe(false);
     expect(await failureOf(root)).toMatchObject({ code: 'RUNTIME_MISSING', hint: 'install wanq again' });
   });
+});
+
+it.skipIf(process.platform === 'win32')('a process that stands still is ended when its time is over', async () => {
+  const own = new RuntimeHost({ timeoutMs: 300 });
+  onTestFinished(() => own.close());
+  const pid = own.pid as number;
+  process.kill(pid, 'SIGSTOP');
+  expect(await failure(own.status())).toMatchObject({
+    code: 'RUNTIME_TIMEOUT',
+    message: 'onnxruntime did not answer within 0.3 s',
+    hint: expect.stringContaining('WANQ_RUNTIME_TIMEOUT'),
+  });
+  await own.close();
+  expect(alive([pid])).toEqual([]);
+});
+
+it('each call of a queue has the whole time', async () => {
+  const root = copyOfRuntime();
+  writeFileSync(
+    path.join(root, 'dist', 'runtime', 'worker.js'),
+    `let before = Promise.resolve();
+    const wait = () => new Promise((resolve) => setTimeout(resolve, 300));
+    process.on('message', ({ id }) => { before = before.then(wait).then(() => process.send({ id, result: id })); });`,
+  );
+  const Copy = await hostOf(root);
+  const own = new Copy({ timeoutMs: 2000 });
+  onTestFinished(() => own.close());
+  // Together they take longer than one may.
+  expect(await Promise.all(Array.from({ length: 8 }, () => own.status()))).toHaveLength(8);
 });
 
 it('a process that ends by itself is told of with its code and its last words', async () => {
