@@ -66,7 +66,7 @@ function sparse(what: string, size: number, start: () => Uint8Array, more: Parti
       const file = openSync(place.path(MODEL), 'w');
       writeSync(file, start());
       closeSync(file);
-      truncateSync(place.path(MODEL), size);
+      truncateSync(place.path(MODEL), Math.floor(size));
     },
     commands: ALL,
     expected: ['MODEL_INVALID', 'NOT_READABLE'],
@@ -109,7 +109,7 @@ export const GARBAGE_ROWS: readonly Row[] = [
     sparse('10 GB of zeros', 10 * GB, () => new Uint8Array(0)),
     sparse('1.9 GB of zeros, which protobuf could hold', 1.9 * GB, () => new Uint8Array(0)),
     sparse('10 GB that begin like a model', 10 * GB, claiming(9 * GB)),
-    sparse('1.9 GB that begin like a model with a text of 1.8 GB', 1.9 * GB, claiming(1.8 * GB)),
+    sparse('1.9 GB that begin like a model with a text of 1.8 GB', 1.9 * GB, claiming(Math.floor(1.8 * GB))),
     {
       what: 'a data file of 10 GB, of which a tensor is a part',
       input: async (place) => {

@@ -219,7 +219,7 @@ const all: Command = {
       // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
       if (/[\u0000-\u0008\u000b-\u001f\u202a-\u202e\u2066-\u2069]/.test(text))
         return `${name} holds control characters`;
-      if (/<script|<img|<system-out>|<!ENTITY/i.test(text)) return `${name} holds HTML or XML of the input`;
+      if (/<script|<img|<system-out>x<|<!ENTITY/i.test(text)) return `${name} holds HTML or XML of the input`;
       if (/^::|\]\(javascript:|!\[y\]\(http/m.test(text)) return `${name} holds commands or links of the input`;
     }
     return undefined;
@@ -229,19 +229,24 @@ const page: Command = {
   args: ['compare', 'r.json', 's.json', '-o', 'out'],
   outputs: ['out'],
   afterwards: (place) => {
-    const html = readFileSync(place.path('out', 'report.html'), 'utf8');
-    return /<script>alert|<img src=x|javascript:alert/.test(html) ? 'report.html holds HTML of the input' : undefined;
+    const html = readFileSync(place.path('out', 'compare.html'), 'utf8');
+    return /<script>alert|<img src=x|javascript:alert/.test(html) ? 'compare.html holds HTML of the input' : undefined;
   },
 };
 
 const rule0 = (metric: string) => ({ metric, operator: '>=', limit: 30 });
 
+const ofAnother = (results: Results): Results => ({
+  ...results,
+  quantized: { ...results.quantized, fingerprint: '1'.repeat(64) },
+});
+
 const named: Control = {
   name: 'named results',
   input: (place) => {
     writeResults(place);
-    writeResults(place);
-    place.write('s.json', readFileSync(place.path('r.json'), 'utf8'));
+    const same = JSON.parse(readFileSync(place.path('r.json'), 'utf8')) as Results;
+    place.write('s.json', resultsToJson(ofAnother(same)));
     place.write('rules.json', RULES);
     place.write('summary.md', '');
   },
@@ -261,7 +266,8 @@ const NAMED: readonly Made[] = NAMES.map(([what, text]) => ({
       psnrDrop: some.psnrDrop.map((row) => ({ ...row, prompt: text })),
       linears: some.linears.map((row) => ({ ...row, linear: text, role: text })) as Results['linears'],
     };
-    for (const name of ['r.json', 's.json']) place.write(name, resultsToJson(hostile));
+    place.write('r.json', resultsToJson(hostile));
+    place.write('s.json', resultsToJson(ofAnother(hostile)));
     place.write('rules.json', JSON.stringify({ rules: [rule0('sqnr'), rule0(text)] }));
     place.write('summary.md', '');
   },

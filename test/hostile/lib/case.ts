@@ -20,7 +20,7 @@ export interface Command {
   readonly keeps?: readonly string[];
   /** The command that succeeds on the control, where another one does. */
   readonly control?: Omit<Command, 'control'>;
-  /** What must hold afterwards, or why it does not. */
+  /** What must hold after a command that did not fail, or why it does not. */
   readonly afterwards?: (place: Place, said: { stdout: string; stderr: string }) => string | undefined;
   /** How the table names it; the command's name if absent. */
   readonly name?: string;

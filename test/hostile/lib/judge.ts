@@ -61,7 +61,7 @@ export function judge(
   const allowed = failed ? (command.keeps ?? []) : (command.outputs ?? []);
   const changed = differences(before, place.snapshot(), allowed);
   if (changed.length > 0) faults.push(changed.slice(0, 4).join(', '));
-  const after = command.afterwards?.(place, { stdout, stderr });
+  const after = failed ? undefined : command.afterwards?.(place, { stdout, stderr });
   if (after !== undefined) faults.push(after);
   return { end, faults };
 }

@@ -38,8 +38,12 @@ export class CaseRunner {
   }
 
   async look(row: Row): Promise<LookedAt> {
-    if ('commands' in row) return this.#case(row);
-    if ('look' in row) return this.#probe(row);
+    try {
+      if ('commands' in row) return await this.#case(row);
+      if ('look' in row) return await this.#probe(row);
+    } catch (cause) {
+      throw new Error(`${row.id} ${row.what} could not be made`, { cause });
+    }
     return elsewhere(row);
   }
 
