@@ -25,7 +25,7 @@ const dims = (what: string, of: readonly (bigint | number)[], data = 8, expected
     `dimensions ${what}`,
     () =>
       joined(
-        ...of.map((dim) => numberField(1, dim)),
+        Buffer.concat(of.map((dim) => numberField(1, dim))),
         numberField(2, 1),
         bytesField(8, 'extra'),
         bytesField(9, new Uint8Array(data)),

@@ -11,10 +11,20 @@ import { bytesField, joined, numberField, repeated } from '../lib/wire.js';
 
 type Made = Omit<HostileCase, 'id'>;
 
+/** What only looks at a graph shows what is there, sound or not. */
+const SOUND: readonly Command[] = [
+  ...[inspect, dryRun].map((command) => ({
+    ...command,
+    expected: ['ok', 'MODEL_INVALID', 'MODEL_UNSUPPORTED'] as const,
+  })),
+  calibrate,
+  quantizeDynamic,
+];
+
 const graph = (what: string, change: (model: Model) => void, more: Partial<Made> = {}): Made => ({
   what,
   input: graphOf(inline, change),
-  commands: ALL,
+  commands: SOUND,
   expected: ['MODEL_INVALID', 'RUNTIME_FAILED'],
   control: inline,
   ...more,
@@ -82,13 +92,21 @@ const STRUCTURE: readonly Made[] = [
     const node = linear(model);
     model.graph.nodes.push(identity(node.inputs[0] as string, node.outputs[0] as string, 'second'));
   }),
-  graph('a node that makes an initializer', (model) => {
-    const node = linear(model);
-    model.graph.nodes.push(identity(node.inputs[0] as string, [...model.graph.initializers.keys()][0] as string));
-  }),
-  graph('a node that makes an input of the graph', (model) => {
-    model.graph.nodes.push(identity(linear(model).inputs[0] as string, model.graph.inputs[0]?.name ?? ''));
-  }),
+  graph(
+    'a node that makes an initializer',
+    (model) => {
+      const node = linear(model);
+      model.graph.nodes.push(identity(node.inputs[0] as string, [...model.graph.initializers.keys()][0] as string));
+    },
+    { expected: LENIENT },
+  ),
+  graph(
+    'a node that makes an input of the graph',
+    (model) => {
+      model.graph.nodes.push(identity(linear(model).inputs[0] as string, model.graph.inputs[0]?.name ?? ''));
+    },
+    { expected: LENIENT },
+  ),
   graph(
     'two nodes of one name',
     (model) => {

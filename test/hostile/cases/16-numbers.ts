@@ -61,7 +61,7 @@ function calibration(
 
 const INVALID: readonly End[] = ['CALIBRATION_INVALID', 'CALIBRATION_MISMATCH'];
 /** Read, and told of: what holds no number is not quantized. */
-const EITHER: readonly End[] = ['ok', ...INVALID, 'NON_FINITE'];
+const EITHER: readonly End[] = ['ok', ...INVALID, 'NON_FINITE', 'MODEL_UNSUPPORTED'];
 
 const fill =
   (names: RegExp, value: number) =>
