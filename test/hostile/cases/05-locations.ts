@@ -375,6 +375,7 @@ const numbers = (['offset', 'length'] as const).flatMap((name) =>
       commands: [dryRun, calibrate],
       expected: REFUSED,
       control: external,
+      slow: name === 'length',
     }),
   ),
 );

@@ -57,7 +57,7 @@ export interface HostileCase {
   readonly control: Control;
   /** Why it cannot be made on this machine. */
   readonly impossible?: () => string | undefined;
-  /** Whether `npm test` leaves it out: it takes seconds, gigabytes or another process. */
+  /** Whether `npm test` leaves it out: it takes seconds, gigabytes or another process, or goes through the same code as another one. */
   readonly slow?: boolean;
 }
 
