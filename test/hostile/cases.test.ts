@@ -62,14 +62,24 @@ function cheap(row: HostileCase): Command | undefined {
   });
 }
 
-const chosen = CASES.flatMap((row) => {
+const numberOf = ({ id }: { id: string }): string => id.replace(/[a-z]+$/, '');
+
+const runnable = CASES.flatMap((row) => {
   const command = cheap(row);
   return command ? [{ row, command, name: `${row.id} ${row.what}` }] : [];
 });
 
-const numberOf = ({ id }: { id: string }): string => id.replace(/[a-z]+$/, '');
+/** Of each number so many, from its first to its last; the table has all. */
+const MOST = 16;
 
-describe.each([...new Set(chosen.map(({ row }) => numberOf(row)))])('case %s', (number) => {
+const numbers = [...new Set(runnable.map(({ row }) => numberOf(row)))];
+const chosen = numbers.flatMap((number) => {
+  const all = runnable.filter(({ row }) => numberOf(row) === number);
+  const picked = Array.from({ length: MOST }, (_, i) => all[Math.round((i * (all.length - 1)) / (MOST - 1))]);
+  return [...new Set(picked)] as typeof all;
+});
+
+describe.each(numbers)('case %s', (number) => {
   it.each(chosen.filter(({ row }) => numberOf(row) === number))('$name', async ({ row, command }) => {
     expect(await faultsOf(row.input, command, command.expected ?? row.expected)).toEqual([]);
   });
@@ -183,7 +193,7 @@ describe('docs/reliability.md', () => {
   });
 
   it('has every number of the list that concerns a command line', () => {
-    const numbers = new Set(ROWS.map((row) => Number(numberOf(row))));
-    expect([...numbers].sort((a, b) => a - b)).toEqual(Array.from({ length: 35 }, (_, i) => i + 1));
+    const shown = new Set(ROWS.map((row) => Number(numberOf(row))));
+    expect([...shown].sort((a, b) => a - b)).toEqual(Array.from({ length: 35 }, (_, i) => i + 1));
   });
 });
