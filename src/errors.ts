@@ -133,9 +133,11 @@ const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g;
 
 /**
  * What is not seen, or changes what is: bidirectional controls (CVE-2021-42574), zero-width and other format characters, fillers that look
- * empty, halves of surrogate pairs.
+ * empty, halves of surrogate pairs. What stands in the brackets of a regular expression with the flag `u`.
  */
-const UNSEEN = /[\p{Cf}\p{Cs}\u115f\u1160\u3164\uffa0]/gu;
+export const UNSEEN_CLASS = String.raw`\p{Cf}\p{Cs}\u115f\u1160\u3164\uffa0`;
+
+const UNSEEN = new RegExp(`[${UNSEEN_CLASS}]`, 'gu');
 
 /** Makes text from a file or a native library safe for one terminal line: no control characters, nothing invisible, bounded length. */
 export function printable(text: string, maxLength = 300): string {
@@ -170,8 +172,7 @@ export function printableLines(text: string): string {
     .replaceAll('##[', '## [');
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: as above
-const RAW_IN_JSON = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029]|[\p{Cf}\p{Cs}\u115f\u1160\u3164\uffa0]/gu;
+const RAW_IN_JSON = new RegExp(`${CONTROL_IN_LINES.source}|${UNSEEN.source}`, 'gu');
 
 /** The same for JSON, whose values stay what they are: what is not shown is escaped. */
 export function printableJson(json: string): string {

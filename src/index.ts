@@ -13,6 +13,7 @@ export { compare } from './compare/compare.js';
 export { type Report, readReports } from './compare/reports.js';
 export { type ErrorCode, ExitCode, WanqError } from './errors.js';
 export { evaluate } from './evaluate/evaluate.js';
+export { Journal } from './evaluate/journal.js';
 export { type EvaluateOptions, type EvaluationProgress, NOISE_FLOORS, type NoiseFloor } from './evaluate/options.js';
 export { SharedReference } from './evaluate/shared-reference.js';
 export { type Check, judge, type Verdict } from './gate/judge.js';

@@ -149,3 +149,6 @@ export const MAX_PROFILE_BYTES = 256 * 2 ** 20;
 
 /** Plan files: a line or two for each linear (CWE-400). 5B: 60 KB. */
 export const MAX_PLAN_BYTES = 16 * 2 ** 20;
+
+/** Channels of all activations of a calibration together, which memory is taken for before any of them is read. Wan2.1 14B: 1.8 M (CWE-789). */
+export const MAX_CALIBRATION_CHANNELS = 2 ** 23;

@@ -51,8 +51,10 @@ export function findLinears(graph: Graph, index: GraphIndex = indexGraph(graph))
 function asLinear(node: Node, graph: Graph, index: GraphIndex): Linear | undefined {
   const shapeOf = SHAPES.get(node.operator);
   const [activation, weight] = node.inputs;
-  const output = node.outputs[0];
+  const [output, ...others] = node.outputs;
   if (!shapeOf || activation === undefined || weight === undefined || output === undefined) return undefined;
+  // A product has one output: whatever this is, its others would be lost.
+  if (others.length > 0) return undefined;
   const chain = weightChain(weight, graph, index);
   if (!chain || weightChain(activation, graph, index)) return undefined;
   const shape = shapeOf(node, chain);

@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import { printable, WanqError } from '../errors.js';
 import { fingerprint, loadModel } from '../onnx/load.js';
 import { NORMALIZE } from '../passes/normalize.js';
@@ -11,7 +10,7 @@ import { readScheduler } from '../pipeline/schedulers/index.js';
 import type { TextEncoder } from '../pipeline/text-encoder.js';
 import { RuntimeHost } from '../runtime/host.js';
 import { providersFor } from '../runtime/providers.js';
-import { assertWritable, refuseExisting, withOutput } from '../util/files.js';
+import { assertWritable, giveName, refuseExisting, withOutput } from '../util/files.js';
 import { VERSION } from '../version.js';
 import { checkpointPath, readCheckpoint } from './checkpoint.js';
 import { type Calibration, type CalibrationIdentity, writeCalibration } from './file.js';
@@ -22,6 +21,7 @@ import { openTransformer } from './observed-transformer.js';
 import { observedOutputs, observedValues, tokensPerForward } from './observed-values.js';
 import { CalibrationRun } from './run.js';
 import { promptsOf, type Shard } from './shard.js';
+import { assertCalibrationSpace } from './space.js';
 import {
   ActivationStatistics,
   type NonFinite,
@@ -167,6 +167,10 @@ async function calibrateOver(
       tokens,
       held,
     };
+    await assertCalibrationSpace(options.output, {
+      ...{ channels: observed.map((value) => value.channels), buckets, held },
+      branches: branchesAt(guidance).length,
+    });
     const checkpoint = checkpointPath(options.output);
     const resumed = await readCheckpoint(checkpoint, identity, shard);
     const done = [...(resumed?.done ?? [])];
@@ -216,11 +220,10 @@ async function calibrateOver(
         );
         refuseBroken(activations, index);
         done.push(index);
-        if (done.length < own.length) await writeCalibration(checkpoint, state());
+        await writeCalibration(checkpoint, state());
       }
-      await refuseExisting(options.output);
-      await writeCalibration(options.output, state());
-      await rm(checkpoint, { force: true });
+      if (left.length === 0 && !resumed) await writeCalibration(checkpoint, state());
+      await giveName(checkpoint, options.output);
       return {
         output: options.output,
         inputs: inputs.kind,

@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
+import { MAX_CALIBRATION_CHANNELS } from '../limits.js';
 import { Histogram } from '../numerics/histogram.js';
+import { parseJson } from '../util/json.js';
 import { readSafetensors, type SafeTensor, SafetensorsFile, writeSafetensors } from '../util/safetensors.js';
 import { FOLDS } from './held.js';
 import {
@@ -172,6 +174,10 @@ export async function readCalibration(file: string, { held = true } = {}): Promi
   const { tensors, metadata } = await readSafetensors(file, (name) => held || !name.startsWith('held/'));
   const read = headerOf(file, metadata);
   const fail = (why: string): never => invalid(file, why);
+  const channelsInAll = read.activations.reduce((sum, { channels }) => sum + channels, 0);
+  if (channelsInAll > MAX_CALIBRATION_CHANNELS) {
+    return fail(`claims ${channelsInAll} channels, more than the ${MAX_CALIBRATION_CHANNELS} allowed`);
+  }
   const activations = read.activations.map(({ value, channels, slices, folds, held: prompts }, i) => {
     const lacks = (): never => fail(`lacks the statistics of ${printable(value)}`);
     const extremes = (key: string): [Float32Array, Float32Array] => {
@@ -285,7 +291,7 @@ function headerOf(file: string, metadata: Readonly<Record<string, string>>): z.i
   }
   let json: unknown;
   try {
-    json = JSON.parse(metadata['wanq.calibration'] ?? '');
+    json = parseJson(metadata['wanq.calibration'] ?? '');
   } catch {
     return invalid(file, 'has a damaged header');
   }

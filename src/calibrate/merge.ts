@@ -1,5 +1,5 @@
 import { printable, WanqError } from '../errors.js';
-import { assertWritable, refuseExisting } from '../util/files.js';
+import { assertWritable, refuseExisting, withOutput } from '../util/files.js';
 import { type Calibration, identityDifferences, readCalibration, writeCalibration } from './file.js';
 
 export interface MergeSummary {
@@ -18,6 +18,10 @@ export interface MergeSummary {
 export async function mergeCalibrations(files: readonly string[], output: string): Promise<MergeSummary> {
   await refuseExisting(output);
   await assertWritable(output);
+  return withOutput(output, () => mergeInto(files, output));
+}
+
+async function mergeInto(files: readonly string[], output: string): Promise<MergeSummary> {
   let total: Calibration | undefined;
   const holders = new Map<number, string>();
   for (const file of files) {

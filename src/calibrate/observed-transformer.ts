@@ -1,8 +1,8 @@
 import type { Boundary } from '../analyze/boundaries.js';
 import { WanqError } from '../errors.js';
 import type { Model } from '../ir/graph.js';
-import { decodeModel, encodeModel, withGraph } from '../onnx/codec.js';
-import { dataFolder, type LoadedModel } from '../onnx/load.js';
+import { decodeModel, withGraph } from '../onnx/codec.js';
+import type { LoadedModel } from '../onnx/load.js';
 import { fuseTransposedWeights } from '../passes/fuse-transposed-weights.js';
 import { NORMALIZE } from '../passes/normalize.js';
 import {
@@ -74,27 +74,25 @@ export async function openTransformer(
   cuts: readonly Boundary[],
 ): Promise<ObservedTransformer> {
   const others = providers.filter((provider) => provider !== 'cpu');
-  const folder = dataFolder(source.loaded.path);
   const { model, bytes } = source.loaded;
   if (others.length > 0) {
     try {
       // On a copy: the observers of the CPU's segments are others.
       const copy = decodeModel(bytes);
       runPasses(copy, NORMALIZE);
-      return await openWhole(host, { ...source, folder, model: copy }, { providers: others });
+      return await openWhole(host, { ...source, model: copy }, { providers: others });
     } catch (error) {
       if (others.length === providers.length || !(error instanceof WanqError) || error.code === 'RUNTIME_CRASHED')
         throw error;
     }
   }
-  const observed = { ...source, folder, model };
+  const observed = { ...source, model };
   return cuts.length > 0 ? openSegments(host, observed, cuts) : openWhole(host, observed, { providers: ['cpu'] });
 }
 
-interface ObservedModel extends Omit<ObservedSource, 'loaded'> {
+interface ObservedModel extends ObservedSource {
+  /** The one to observe: the loaded one or a copy of it. */
   readonly model: Model;
-  /** Where the model's external data lies. */
-  readonly folder: string;
 }
 
 /**
@@ -106,14 +104,14 @@ const MAPPED = { prepack: false, memoryPattern: false } as const;
 /** Opens the whole graph in one session. Changes `model`. */
 async function openWhole(
   host: RuntimeHost,
-  { model, folder, face, values, magnitudes, tokens }: ObservedModel,
+  { loaded, model, face, values, magnitudes, tokens }: ObservedModel,
   options: SessionOptions,
 ): Promise<ObservedTransformer> {
   const outputs: ObserverOutputs[] = [];
   const onCpu = options.providers[0] === 'cpu';
   const forCpu = onCpu ? [fuseTransposedWeights, removeUnused] : [];
   runPasses(model, [observeActivations({ values, magnitudes, tokens, outputs }), ...forCpu]);
-  const source = { bytes: encodeModel(model), folder };
+  const source = await loaded.encoded(model);
   const session = await host.createSession(source, { ...options, ...(onCpu ? MAPPED : {}) });
   const { output } = face.signature;
   const indices = [...magnitudes.keys()];
@@ -140,18 +138,19 @@ async function openWhole(
  * Runs the graph in segments, one in memory at a time, each for all calls of a step. What passes from one segment to the next stays in
  * the runtime's process. On the CPU provider only. Changes `model`.
  */
-function openSegments(
+async function openSegments(
   host: RuntimeHost,
-  { model, folder, face, values, magnitudes, tokens }: ObservedModel,
+  { loaded, model, face, values, magnitudes, tokens }: ObservedModel,
   cuts: readonly Boundary[],
-): ObservedTransformer {
+): Promise<ObservedTransformer> {
   const segments = splitGraph(model, cuts);
   const lastTaker = new Map<string, number>();
   segments.forEach(({ takes }, i) => {
     for (const name of takes) lastTaker.set(name, i);
   });
   const seen = new Set<string>();
-  const parts = segments.map((segment, i): SegmentPart => {
+  const parts: SegmentPart[] = [];
+  for (const [i, segment] of segments.entries()) {
     const read = new Set(segment.graph.nodes.flatMap(({ inputs }) => inputs));
     const own = [...values.entries()].filter(([, { value }]) => read.has(value) && !seen.has(value));
     for (const [, { value }] of own) seen.add(value);
@@ -169,16 +168,16 @@ function openSegments(
       fuseTransposedWeights,
       removeUnused,
     ]);
-    return {
+    parts.push({
       segment,
-      source: { bytes: encodeModel(part), folder },
+      source: await loaded.encoded(part),
       inputs: new Set(part.graph.inputs.map(({ name }) => name)),
       outputs,
       activations: own.map(([index]) => index),
       magnitudes: ownMagnitudes.map(([index]) => index),
       done: [...lastTaker].flatMap(([name, last]) => (last === i ? [name] : [])),
-    };
-  });
+    });
+  }
   return {
     provider: 'cpu',
     segments: parts.length,

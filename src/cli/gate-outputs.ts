@@ -7,7 +7,7 @@ import { annotations } from '../report/annotations.js';
 import { jobSummary } from '../report/job-summary.js';
 import { junitReport } from '../report/junit.js';
 import type { Results } from '../report/results.js';
-import { assertWritable, writeAtomic } from '../util/files.js';
+import { assertWritable, withOutput, writeAtomic } from '../util/files.js';
 import type { Context, Io } from './context.js';
 
 /** Options of `gateOutputOptions`, and what annotations point to. */
@@ -54,8 +54,8 @@ export async function writeGateOutputs(
   { markdown, junit, rules, baseline }: GateOutputFlags,
 ): Promise<void> {
   const summary = io.env.GITHUB_STEP_SUMMARY;
-  if (markdown !== undefined) await writeAtomic(markdown, jobSummary(verdict, results));
-  if (junit !== undefined) await writeAtomic(junit, junitReport(verdict));
+  if (markdown !== undefined) await withOutput(markdown, () => writeAtomic(markdown, jobSummary(verdict, results)));
+  if (junit !== undefined) await withOutput(junit, () => writeAtomic(junit, junitReport(verdict)));
   // The page of the run is a convenience: what decides is the exit code.
   if (summary) {
     await appendFile(summary, `${jobSummary(verdict, results)}\n`).catch((error) => {

@@ -95,12 +95,24 @@ async function readReference(file: string): Promise<ReferenceSet> {
   const mean = tensors.get('mean')?.data;
   const covariance = tensors.get('covariance')?.data;
   const dim = mean?.length ?? 0;
-  if (!(mean instanceof Float64Array) || !(covariance instanceof Float64Array) || covariance.length !== dim * dim) {
+  const whole = dim > 0 && mean instanceof Float64Array && covariance instanceof Float64Array;
+  if (!whole || covariance.length !== dim * dim) {
     throw new WanqError('FEATURES_INVALID', `${printable(file)} needs mean [d] and covariance [d, d] as F64`);
   }
-  const statistics = { count: Number(metadata.count ?? 0), mean, covariance };
+  const count = Number(metadata.count ?? 0);
+  if (!Number.isSafeInteger(count) || count < 0) {
+    throw new WanqError('FEATURES_INVALID', `${printable(file)} is of ${printable(`${metadata.count}`, 20)} videos`, {
+      hint: 'its metadata `count` is a whole number',
+    });
+  }
   const features = tensors.get('features');
-  return features ? { ...statistics, features: featureRows(features, dim, file) } : statistics;
+  const rows = features && featureRows(features, dim, file);
+  // A distance of what is no number would be none either, hours later.
+  if (
+    ![mean, covariance, ...(rows ?? [])].every((values: Float32Array | Float64Array) => values.every(Number.isFinite))
+  )
+    throw new WanqError('FEATURES_INVALID', `${printable(file)} has NaN or infinity in it`, { hint: 'make it again' });
+  return { count, mean, covariance, ...(rows ? { features: rows } : {}) };
 }
 
 function featureRows({ data, shape }: SafeTensor, dim: number, file: string): (Float32Array | Float64Array)[] {

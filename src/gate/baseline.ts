@@ -3,9 +3,10 @@ import { printable, WanqError } from '../errors.js';
 import { MAX_JSON_BYTES } from '../limits.js';
 import { mean } from '../numerics/stats.js';
 import { figure } from '../util/figure.js';
-import { readText, writeAtomic } from '../util/files.js';
+import { readText, withOutput, writeAtomic } from '../util/files.js';
 import { sha256 } from '../util/hash.js';
 import { readJson } from '../util/json.js';
+import { stated } from '../util/stated.js';
 import type { JudgedMetric, JudgedResults } from './subject.js';
 import { defaultTolerance, type Tolerance } from './tolerances.js';
 
@@ -82,7 +83,7 @@ export async function readBaseline(file: string): Promise<BaselineFile> {
     const why =
       version === undefined
         ? 'is no baseline of wanq'
-        : `is a baseline of version ${printable(String(version), 20)}; this wanq reads ${BASELINE_VERSION}`;
+        : `is a baseline of version ${stated(version)}; this wanq reads ${BASELINE_VERSION}`;
     throw new WanqError('BASELINE_INVALID', `${printable(file)} ${why}`, {
       hint: 'move it away, and make one with `wanq gate RESULTS --baseline FILE --update`',
     });
@@ -176,7 +177,7 @@ export function nameOf(prompt: string): string {
 
 /** @throws WanqError NOT_WRITABLE, NO_SPACE, NOT_FOUND */
 export async function writeBaseline(file: string, baseline: Baseline): Promise<void> {
-  await writeAtomic(file, baselineText(baseline));
+  await withOutput(file, () => writeAtomic(file, baselineText(baseline)));
 }
 
 /** JSON with a line for each row, so that a change of one figure is a change of one line. */

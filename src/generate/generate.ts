@@ -3,9 +3,10 @@ import { WanqError } from '../errors.js';
 import { MAX_PROMPT_LENGTH, MAX_STEPS } from '../limits.js';
 import { loadGraph } from '../onnx/load.js';
 import { PipelineFolder } from '../pipeline/layout.js';
-import { describePipeline } from '../pipeline/open.js';
+import { describePipeline, type PipelineShape } from '../pipeline/open.js';
 import { readScheduler } from '../pipeline/schedulers/index.js';
-import { assertWritable, refuseExisting, writeAtomic } from '../util/files.js';
+import type { Scheduler } from '../pipeline/schedulers/scheduler.js';
+import { assertWritable, refuseExisting, withOutput, writeAtomic } from '../util/files.js';
 import { makeVideo } from './make-video.js';
 import { type GenerateOptions, type GenerateSummary, MAX_FPS } from './options.js';
 import { describePrecision } from './precision.js';
@@ -19,7 +20,7 @@ import { writerFor } from './writers/index.js';
  * @throws WanqError USAGE, PROMPTS_EMPTY, OUTPUT_EXISTS and of the pipeline before anything runs; of the runtime; NOT_WRITABLE, NO_SPACE
  */
 export async function generate(options: GenerateOptions): Promise<GenerateSummary> {
-  const { output, preview, prompt, negativePrompt, seed, steps, guidance, fps, signal } = options;
+  const { output, preview, steps } = options;
   refuseInvalid(options);
   const writer = writerFor(output);
   for (const file of [output, ...(preview ? [preview.file] : [])]) {
@@ -34,7 +35,22 @@ export async function generate(options: GenerateOptions): Promise<GenerateSummar
   writer.check?.(shape.video);
   const scheduler = (await readScheduler(folder))(steps);
   const precision = describePrecision(await loadGraph(folder.modelPath('transformer')));
+  return withOutput(output, () => generateInto(options, { writer, folder, shape, scheduler, precision }));
+}
 
+interface Opened {
+  readonly writer: ReturnType<typeof writerFor>;
+  readonly folder: PipelineFolder;
+  readonly shape: PipelineShape;
+  readonly scheduler: Scheduler;
+  readonly precision: string;
+}
+
+async function generateInto(
+  options: GenerateOptions,
+  { writer, folder, shape, scheduler, precision }: Opened,
+): Promise<GenerateSummary> {
+  const { output, prompt, negativePrompt, seed, steps, guidance, fps, signal } = options;
   const { video, ...made } = await makeVideo(folder, shape, scheduler, options);
   options.onProgress?.({ stage: 'writing', done: steps, total: steps });
   const began = performance.now();

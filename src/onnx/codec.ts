@@ -217,6 +217,16 @@ export function withGraph(model: Model, graph: Graph): Model {
   return other;
 }
 
+/** @returns the function with other defaults, and with its nodes as they are now, which otherwise are written as they were read */
+export function withDefaults(definition: FunctionDefinition, defaults: readonly Attribute[]): FunctionDefinition {
+  const proto = decodeMessage('FunctionProto', functionOrigins.get(definition) as Uint8Array);
+  if (defaults.length > 0) proto.attributeProto = defaults.map(encodeAttribute);
+  proto.node = definition.nodes.map(encodeNode);
+  const other = { ...definition, defaults };
+  functionOrigins.set(other, encodeMessage('FunctionProto', proto));
+  return other;
+}
+
 /** @throws Error where a derived tensor or a function that was not read is left: `onnx/save` computes the former first. */
 export function encodeModel(model: Model): Uint8Array {
   const proto: Message = { ...modelOrigins.get(model) };

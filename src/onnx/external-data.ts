@@ -1,6 +1,6 @@
 import { type FileHandle, lstat, realpath } from 'node:fs/promises';
 import path from 'node:path';
-import { printable, WanqError } from '../errors.js';
+import { fromSystemError, printable, WanqError, type WanqErrorOptions } from '../errors.js';
 import type { Tensor } from '../ir/tensor.js';
 import { MAX_DATA_FILES, MAX_SHARED_RANGE } from '../limits.js';
 import { fillFully, openRegular, openSeen, readFully } from '../util/files.js';
@@ -22,15 +22,20 @@ export class ExternalData {
 
   /**
    * Checks where tensors lie: every file and range as for reading, and that no two ranges of a file overlap, unless they are the same one.
+   * @param missing whether files may be missing: graphs are planned without their weights
    * @throws WanqError EXTERNAL_DATA_INVALID
    */
-  async check(tensors: Iterable<Tensor>): Promise<void> {
+  async check(tensors: Iterable<Tensor>, { missing = false } = {}): Promise<void> {
     const byFile = new Map<string, Range[]>();
     for (const tensor of tensors) {
       const { name, data } = tensor;
       if (data.kind !== 'external') continue;
-      const { offset, length, identity } = await this.#locate(tensor);
-      if (length === 0) continue;
+      const located = await this.#locate(tensor).catch((error: unknown) => {
+        if (missing && isMissing(error)) return undefined;
+        throw error;
+      });
+      if (!located || located.length === 0) continue;
+      const { offset, length, identity } = located;
       const ranges = byFile.get(identity);
       const range = { name, location: data.location, offset, end: offset + length };
       if (ranges) ranges.push(range);
@@ -74,7 +79,7 @@ export class ExternalData {
    */
   async mount(file: string): Promise<string> {
     const location = `\0${this.#files.size}`;
-    this.#files.set(location, Promise.resolve({ ...(await openRegular(file)), identity: location }));
+    this.#files.set(location, Promise.resolve({ ...(await openRegular(file)), file, identity: location }));
     return location;
   }
 
@@ -86,6 +91,27 @@ export class ExternalData {
   /** @returns size in bytes of a data file, checked as for reading */
   async size(location: string): Promise<number> {
     return (await this.#open(location, location)).size;
+  }
+
+  /**
+   * Where data files lie for somebody who takes a folder and plain files in it, and no links out of it: onnxruntime, given a graph in memory.
+   *
+   * @returns the folder of a Hugging Face repository and the names in it by location, where some of the files are blobs of its cache; undefined where
+   * all lie in the model's folder
+   * @throws WanqError EXTERNAL_DATA_INVALID
+   */
+  async blobs(locations: Iterable<string>): Promise<Blobs | undefined> {
+    const found: [location: string, file: string][] = [];
+    let folder: string | undefined;
+    for (const location of locations) {
+      const { file, repository } = await this.#open(location, location);
+      folder ??= repository;
+      found.push([location, file]);
+    }
+    if (folder === undefined) return undefined;
+    const root = folder;
+    const nameOf = (file: string): string => path.relative(root, file).replaceAll(path.sep, '/');
+    return { folder, names: new Map(found.map(([location, file]) => [location, nameOf(file)])) };
   }
 
   #open(location: string, tensorName: string): Promise<OpenFile> {
@@ -110,9 +136,20 @@ export class ExternalData {
   }
 }
 
+/** A repository of Hugging Face's cache. */
+export interface Blobs {
+  readonly folder: string;
+  /** Real paths in it, by location. */
+  readonly names: ReadonlyMap<string, string>;
+}
+
 interface OpenFile {
   readonly handle: FileHandle;
   readonly size: number;
+  /** Its real path. */
+  readonly file: string;
+  /** The repository of Hugging Face's cache, where it is one of its blobs. */
+  readonly repository?: string;
   /** Tells files apart, by whatever location they were opened. */
   readonly identity: string;
 }
@@ -149,13 +186,17 @@ function refuseOverlaps(ranges: Range[]): void {
   }
 }
 
+function isMissing(error: unknown): boolean {
+  return error instanceof WanqError && (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT';
+}
+
 async function openInside(model: string, location: string, tensorName: string): Promise<OpenFile> {
   const folder = path.dirname(model);
-  const refuse = (why: string, hint?: string): WanqError =>
+  const refuse = (why: string, options: WanqErrorOptions = {}): WanqError =>
     new WanqError(
       'EXTERNAL_DATA_INVALID',
       `tensor "${printable(tensorName)}": data file "${printable(location)}" ${why}`,
-      hint === undefined ? {} : { hint },
+      options,
     );
   const fault = locationFault(location);
   if (fault !== undefined) throw refuse(fault);
@@ -164,31 +205,37 @@ async function openInside(model: string, location: string, tensorName: string): 
   try {
     [resolved, root] = await Promise.all([realpath(path.join(folder, location)), realpath(folder)]);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw code === 'ENOENT'
-      ? refuse('is missing', 'put it beside the .onnx file')
-      : refuse(`cannot be opened (${code})`);
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') throw refuse('is missing', { hint: 'put it beside the .onnx file', cause: error });
+    if (['ENOTDIR', 'ELOOP', 'ENAMETOOLONG'].includes(code)) throw refuse(`cannot be opened (${code})`);
+    // What the system refuses is no fault of the model.
+    throw fromSystemError(error, path.join(folder, location));
   }
   const inside = resolved.startsWith(root.endsWith(path.sep) ? root : root + path.sep);
-  if (!inside && path.dirname(resolved) !== (await blobsOf(model, root))) throw refuse('lies outside the model folder');
+  const repository = inside ? undefined : await repositoryOf(model, root);
+  if (!inside && (repository === undefined || path.dirname(resolved) !== path.join(repository, BLOBS))) {
+    throw refuse('lies outside the model folder');
+  }
   // Looked at before it is opened: opening alone does things to a pipe or a device.
   const seen = await lstat(resolved, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
     throw refuse(`cannot be opened (${error.code})`);
   });
   if (!seen.isFile()) throw refuse('is not a regular file');
-  return { ...(await openSeen(resolved, seen)), identity: `${seen.dev}:${seen.ino}` };
+  const opened = { ...(await openSeen(resolved, seen)), file: resolved, identity: `${seen.dev}:${seen.ino}` };
+  return repository === undefined ? opened : { ...opened, repository };
 }
+
+const BLOBS = 'blobs';
 
 /**
  * Hugging Face's cache holds files as `models--NAME/blobs/HASH` and a checkout as links to them, `models--NAME/snapshots/REVISION/...`.
  *
  * @param root real path of the folder that `model` was named in
- * @returns the folder of blobs where `model` is a link of such a checkout to a blob of the same repository
+ * @returns the folder of the repository where `model` is a link of such a checkout to a blob of it
  */
-async function blobsOf(model: string, root: string): Promise<string | undefined> {
+async function repositoryOf(model: string, root: string): Promise<string | undefined> {
   const [, repository] = /^(.*[\\/]models--[^\\/]+)[\\/]snapshots[\\/][^\\/]/.exec(root) ?? [];
   if (repository === undefined) return undefined;
-  const blobs = path.join(repository, 'blobs');
   const real = await realpath(model).catch(() => undefined);
-  return real !== undefined && path.dirname(real) === blobs ? blobs : undefined;
+  return real !== undefined && path.dirname(real) === path.join(repository, BLOBS) ? repository : undefined;
 }

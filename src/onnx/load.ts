@@ -5,11 +5,18 @@ import type { Model } from '../ir/graph.js';
 import { Tensor, type TensorSource } from '../ir/tensor.js';
 import { MAX_MODEL_BYTES } from '../limits.js';
 import { readBounded } from '../util/files.js';
-import { decodeModel } from './codec.js';
+import { decodeModel, encodeModel } from './codec.js';
 import { derive, readFactors } from './convert/tile.js';
 import { ExternalData } from './external-data.js';
 import { refuseGarbage } from './garbage.js';
+import { encodeRelocated } from './relocate.js';
 import { tensorsOf } from './tensors.js';
+
+/** An encoded graph, and the folder that its external data lies in. */
+export interface EncodedModel {
+  readonly bytes: Uint8Array;
+  readonly folder: string;
+}
 
 /** A model with the means to read its weights. Weights in external files are not read until asked for. */
 export interface LoadedModel extends TensorSource {
@@ -24,6 +31,11 @@ export interface LoadedModel extends TensorSource {
   mount(file: string): Promise<string>;
   /** Whether a tensor lies in such a further file. */
   isMounted(tensor: Tensor): boolean;
+  /**
+   * A graph of this model's tensors, its own or one made of it, for onnxruntime to take from memory.
+   * @throws WanqError EXTERNAL_DATA_INVALID
+   */
+  encoded(model: Model): Promise<EncodedModel>;
   close(): Promise<void>;
 }
 
@@ -45,15 +57,15 @@ export async function loadRunnable(file: string): Promise<Model> {
   const model = await loadGraph(file);
   const external = new ExternalData(file);
   try {
-    await checkData(file, model, external);
+    await checkData(file, model, external, false);
   } finally {
     await external.close();
   }
   return model;
 }
 
-async function checkData(file: string, model: Model, external: ExternalData): Promise<void> {
-  await external.check(tensorsOf(model)).catch((error: unknown) => {
+async function checkData(file: string, model: Model, external: ExternalData, missing: boolean): Promise<void> {
+  await external.check(tensorsOf(model), { missing }).catch((error: unknown) => {
     throw inFile(file, error);
   });
 }
@@ -80,7 +92,7 @@ function inFile(file: string, error: unknown): unknown {
 }
 
 /**
- * Reads a model, and checks where its weights lie.
+ * Reads a model, and checks where its weights lie; files of them may be missing until they are read.
  * @throws WanqError NOT_FOUND, NOT_READABLE; MODEL_INVALID where the file is no ONNX model; EXTERNAL_DATA_INVALID
  */
 export async function loadModel(file: string): Promise<LoadedModel> {
@@ -88,7 +100,7 @@ export async function loadModel(file: string): Promise<LoadedModel> {
   const model = decodeFile(file, bytes);
   const external = new ExternalData(file);
   try {
-    await checkData(file, model, external);
+    await checkData(file, model, external, true);
   } catch (error) {
     await external.close();
     throw error;
@@ -119,8 +131,20 @@ export async function loadModel(file: string): Promise<LoadedModel> {
     dataSize: (location) => external.size(location),
     mount: (mounted) => external.mount(mounted),
     isMounted: ({ data }) => data.kind === 'external' && external.isMounted(data.location),
+    encoded: async (made) => {
+      // onnxruntime would follow the links of a file's path, and refuses them beside a graph in memory.
+      const blobs = await external.blobs(locationsOf(made));
+      if (!blobs) return { bytes: encodeModel(made), folder: path.dirname(path.resolve(file)) };
+      return { bytes: encodeRelocated(made, blobs.names), folder: blobs.folder };
+    },
     close: () => external.close(),
   };
+}
+
+function locationsOf(model: Model): Set<string> {
+  const locations = new Set<string>();
+  for (const { data } of tensorsOf(model)) if (data.kind === 'external') locations.add(data.location);
+  return locations;
 }
 
 /** Bytes hashed at either end of every external tensor: enough to tell two checkpoints apart without reading 20 GB. */
@@ -144,9 +168,4 @@ export async function fingerprint(loaded: LoadedModel): Promise<string> {
     await external.close();
   }
   return hash.digest('hex');
-}
-
-/** Folder that external data locations of a model are relative to. */
-export function dataFolder(modelPath: string): string {
-  return path.dirname(path.resolve(modelPath));
 }

@@ -153,9 +153,25 @@ const RULES: Readonly<Record<ScannedMessage, Readonly<Record<number, Rule>>>> = 
 /** Field numbers above belong to no message of ONNX. */
 const FIELDS = 32;
 
-const TABLES = new Map(
-  Object.entries(RULES).map(([message, rules]) => [message, Array.from({ length: FIELDS }, (_, id) => rules[id])]),
-);
+/** Rules as the walk reads them, for each field number: plain numbers, and the rule itself for the few fields that need more. */
+class Table {
+  readonly most = new Float64Array(FIELDS).fill(Number.POSITIVE_INFINITY);
+  readonly bytes = new Float64Array(FIELDS).fill(Number.POSITIVE_INFINITY);
+  readonly deeper: (Rule | undefined)[] = new Array(FIELDS).fill(undefined);
+  readonly rules: Readonly<Record<number, Rule>>;
+
+  constructor(rules: Readonly<Record<number, Rule>>) {
+    this.rules = rules;
+    for (const [key, rule] of Object.entries(rules)) {
+      const id = Number(key);
+      this.most[id] = rule.most ?? Number.POSITIVE_INFINITY;
+      this.bytes[id] = rule.bytes ?? Number.POSITIVE_INFINITY;
+      if (rule.message !== undefined || rule.packed !== undefined) this.deeper[id] = rule;
+    }
+  }
+}
+
+const TABLES = new Map(Object.entries(RULES).map(([message, rules]) => [message, new Table(rules)]));
 
 /** Counters for each level of messages in one another: `ValueInfoProto` is the deepest, with five. */
 const COUNTERS = Array.from({ length: 6 }, () => new Uint32Array(FIELDS));
@@ -182,7 +198,7 @@ export class ModelBudget {
   }
 
   #walk(message: ScannedMessage, bytes: Uint8Array, from: number, end: number, where: string, level: number): void {
-    const rules = TABLES.get(message) as readonly (Rule | undefined)[];
+    const table = TABLES.get(message) as Table;
     const counts = COUNTERS[level] as Uint32Array;
     counts.fill(0);
     let at = from;
@@ -190,19 +206,19 @@ export class ModelBudget {
       if (--this.#fields < 0) {
         throw new WanqError('MODEL_INVALID', `the model has more than ${MAX_MODEL_FIELDS} fields`);
       }
-      let tag = bytes[at++] as number;
-      if (tag >= 0x80) {
-        tag &= 0x7f;
-        for (let scale = 2 ** 7; ; scale *= 2 ** 7) {
+      const first = bytes[at++] as number;
+      const type = first & 7;
+      let id = first >>> 3;
+      if (first >= 0x80) {
+        id &= 15;
+        for (let scale = 2 ** 4; ; scale *= 2 ** 7) {
           const byte = bytes[at++] as number;
-          tag += (byte & 0x7f) * scale;
+          id += (byte & 0x7f) * scale;
           if (byte < 0x80) break;
-          if (scale > 2 ** 27) throw damaged(where);
+          if (scale > 2 ** 24) throw damaged(where);
         }
       }
-      const id = Math.floor(tag / 8);
-      const type = tag % 8;
-      const rule = id < FIELDS ? rules[id] : undefined;
+      const known = id < FIELDS;
       let count = 1;
       if (type === 2) {
         let length = bytes[at++] as number;
@@ -217,11 +233,16 @@ export class ModelBudget {
         }
         const next = at + length;
         if (!(next <= end)) throw damaged(where);
-        if (rule?.bytes !== undefined && length > rule.bytes) {
-          throw tooMuch(rule, `${where} has a ${rule.what} of ${length} bytes, more than ${rule.bytes}`);
+        if (known) {
+          const most = table.bytes[id] as number;
+          if (length > most) {
+            const rule = table.rules[id] as Rule;
+            throw tooMuch(rule, `${where} has a ${rule.what} of ${length} bytes, more than ${most}`);
+          }
+          const deeper = table.deeper[id];
+          if (deeper?.packed !== undefined) count = countPacked(bytes, at, next, deeper.packed);
+          else if (deeper?.message !== undefined) this.#walk(deeper.message, bytes, at, next, where, level + 1);
         }
-        if (rule?.packed !== undefined) count = countPacked(bytes, at, next, rule.packed);
-        if (rule?.message !== undefined) this.#walk(rule.message, bytes, at, next, where, level + 1);
         at = next;
       } else if (type === 0) {
         const last = at + 9;
@@ -230,11 +251,14 @@ export class ModelBudget {
       else if (type === 5) at += 4;
       // Groups, which ONNX has none of, and types that protobuf has not.
       else throw damaged(where);
-      if (at > end || id === 0) throw damaged(where);
-      if (rule?.most === undefined) continue;
-      counts[id] = (counts[id] as number) + count;
-      if ((counts[id] as number) > rule.most) {
-        throw tooMuch(rule, `${where} has more than ${rule.most} ${rule.what}`);
+      if (!(at <= end) || id === 0) throw damaged(where);
+      if (!known) continue;
+      const total = (counts[id] as number) + count;
+      counts[id] = total;
+      const most = table.most[id] as number;
+      if (total > most) {
+        const rule = table.rules[id] as Rule;
+        throw tooMuch(rule, `${where} has more than ${most} ${rule.what}`);
       }
     }
   }

@@ -59,6 +59,11 @@ export function operands(node: Node): string[] {
   return names.filter((name) => name !== '');
 }
 
+/** Whether a node has the outputs that an operator of {@link OPERANDS} has; a model may say anything, and the type of others is not known. */
+function isWhole({ opType, outputs }: Node): boolean {
+  return opType === 'Split' || outputs.length === 1;
+}
+
 export function isCastTo(node: Node, type: DataTypeName): boolean {
   return node.isOnnx && node.opType === 'Cast' && node.intAttribute('to', 0) === DataType[type];
 }
@@ -139,7 +144,7 @@ export class Region {
     this.#around = around;
     const known = new Map(linears.map((linear) => [linear.node, linear]));
     const scores = attention ? attentionProducts(around) : new Set<Node>();
-    const products = graph.nodes.filter((node) => known.has(node) || scores.has(node));
+    const products = graph.nodes.filter((node) => isWhole(node) && (known.has(node) || scores.has(node)));
     const units: Node[][] = [];
     for (const product of products) {
       const linear = known.get(product);
@@ -186,7 +191,7 @@ export class Region {
       .flatMap((name) => this.#around.uses(name))
       .flatMap(({ node, input }) => {
         const rank = this.#around.stored(node.inputs[1 - input] ?? '')?.dims.length;
-        const isBias = node.isOnnx && node.opType === 'Add' && rank !== undefined && rank <= 1;
+        const isBias = node.isOnnx && node.opType === 'Add' && isWhole(node) && rank !== undefined && rank <= 1;
         return isBias && this.#computes(node, 'float32') ? [node] : [];
       });
   }
@@ -196,7 +201,8 @@ export class Region {
     const { index, graph } = this.#around;
     const fed = new Set<Node>();
     for (const node of graph.nodes) {
-      if (!node.isOnnx || !(MOVING.has(node.opType) || node.opType === 'Gelu') || this.nodes.has(node)) continue;
+      if (!node.isOnnx || !isWhole(node) || this.nodes.has(node)) continue;
+      if (!MOVING.has(node.opType) && node.opType !== 'Gelu') continue;
       const sources = operands(node).map((name) => this.#around.root(name));
       const isFed = (name: string): boolean => {
         const producer = index.producers.get(name);
@@ -232,7 +238,7 @@ export class Region {
       return producer?.isOnnx === true && MOVING.has(producer.opType) && operands(producer).every(isMoved);
     };
     for (const node of graph.nodes.toReversed()) {
-      if (!node.isOnnx || !MOVING.has(node.opType) || this.nodes.has(node)) continue;
+      if (!node.isOnnx || !MOVING.has(node.opType) || !isWhole(node) || this.nodes.has(node)) continue;
       const uses = node.outputs.flatMap((output) => this.#around.uses(output));
       const only = uses.length > 0 && uses.every((use) => this.nodes.has(use.node) && isOperand(use));
       const isExposed = node.outputs.some((output) => exposed.has(output));

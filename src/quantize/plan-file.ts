@@ -4,6 +4,7 @@ import type { Linear } from '../analyze/linears.js';
 import { printable, WanqError } from '../errors.js';
 import { MAX_PLAN_BYTES } from '../limits.js';
 import { readBounded, writeAtomic } from '../util/files.js';
+import { parseJson } from '../util/json.js';
 import { FLOAT_STORAGES, RANGE_METHODS } from './options.js';
 import type { QuantPlan } from './plan.js';
 import { isInt8, PRECISIONS } from './precision.js';
@@ -65,10 +66,11 @@ export async function readPlan(file: string): Promise<PlanFile> {
   };
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder().decode(await readBounded(file, MAX_PLAN_BYTES)));
+    json = parseJson(new TextDecoder('utf-8', { fatal: true }).decode(await readBounded(file, MAX_PLAN_BYTES)));
   } catch (error) {
     if (error instanceof WanqError) throw error;
-    return fail('it is not JSON');
+    const known = !(error instanceof SyntaxError || error instanceof TypeError);
+    return fail(known ? (error as Error).message : 'it is not JSON');
   }
   const parsed = planFile.safeParse(json);
   if (parsed.success) return parsed.data;

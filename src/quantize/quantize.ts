@@ -1,22 +1,12 @@
 import { copyFile, mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
-import type { Linear } from '../analyze/linears.js';
 import { type CalibrationIdentity, readCalibration } from '../calibrate/file.js';
 import { printable, WanqError } from '../errors.js';
-import type { Node } from '../ir/graph.js';
 import { fingerprint, type LoadedModel, loadModel } from '../onnx/load.js';
 import { type SavedModel, type SaveProgress, saveModel } from '../onnx/save.js';
-import { computeFloat16 } from '../passes/compute-float16.js';
-import { convertOpset } from '../passes/convert-opset.js';
 import { NORMALIZE } from '../passes/normalize.js';
 import { type PassReport, runPasses } from '../passes/pass.js';
-import { quantizeLinears, SCALE_OPSET } from '../passes/quantize-linears.js';
-import { removeUnused } from '../passes/remove-unused.js';
 import { replaceWeights } from '../passes/replace-weights.js';
-import { shieldBiases } from '../passes/shield-biases.js';
-import { smoothActivations } from '../passes/smooth-activations.js';
-import { storeFloat16 } from '../passes/store-float16.js';
-import { topologicalSort } from '../passes/topological-sort.js';
 import { PipelineFolder, PLAN_NAME } from '../pipeline/layout.js';
 import {
   assertSpace,
@@ -35,8 +25,8 @@ import type { Verification } from './options.js';
 import { openWeights } from './other-weights.js';
 import { makePlan, needsCalibration, type PlannedLinear, type PlanOptions, type QuantPlan } from './plan.js';
 import { planToFile, readPlan, writePlan } from './plan-file.js';
+import { rewriteModel } from './rewrite.js';
 import { refuseUnsupported } from './support.js';
-import { computesFloat16, TARGET_TRAITS } from './target.js';
 import { type Verified, verify } from './verify.js';
 
 export interface QuantizeOptions extends Omit<PlanOptions, 'plan'>, ComponentOptions {
@@ -204,7 +194,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
   const loaded = await loadModel(folder.modelPath('transformer'));
   try {
     const bound = await bindPlan(loaded, options, true);
-    const { plan, quantized, smoothed, halved, computed, magnitudes, source, identity, passes } = bound;
+    const { plan, quantized, source, identity, passes } = bound;
     const inputs = identity?.inputs ?? null;
     if (inputs === null && needsCalibration(bound.options)) {
       throw new WanqError('USAGE', '--calibration is missing', {
@@ -213,31 +203,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
     }
     await checkSpace(options, plan, root, components);
     const { model } = loaded;
-    const opset = Math.max(...quantized.map(({ scaleType = 'float32' }) => SCALE_OPSET[scaleType]));
-    const overflow: string[] = [];
-    const changed = new Map<Node, Linear>();
-    const prepared = runPasses(model, [
-      ...(model.opset < opset ? [convertOpset(opset)] : []),
-      smoothActivations({ activations: smoothed, writable: quantized.map(({ linear }) => linear), changed }),
-    ]);
-    const final = quantized.map((item) => ({ ...item, linear: changed.get(item.linear.node) ?? item.linear }));
-    const rewritten = runPasses(model, [
-      quantizeLinears(final),
-      ...(computesFloat16(plan.target, plan.float)
-        ? [
-            computeFloat16({
-              linears: [...computed, ...final.map(({ linear }) => linear)],
-              attention: true,
-              ranges: magnitudes,
-              overflow,
-            }),
-          ]
-        : []),
-      storeFloat16(halved),
-      topologicalSort,
-      removeUnused,
-      ...(TARGET_TRAITS[plan.target].mergesBiases ? [shieldBiases] : []),
-    ]);
+    const rewritten = rewriteModel(model, bound);
     model.metadata = new Map([
       ...model.metadata,
       ['wanq.version', VERSION],
@@ -267,7 +233,8 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeSummar
       await writePlan(path.join(target, 'transformer', PLAN_NAME), planToFile({ ...plan, model: source }));
       const verified = await verify(folder, target, plan.bytesBefore, options.verify ?? 'auto', options.signal);
       const others = await components.save(target, options);
-      const all = [...passes, ...prepared, ...rewritten];
+      const { overflow } = rewritten;
+      const all = [...passes, ...rewritten.passes];
       return { ...saved, plan, inputs, output: options.output, verified, overflow, passes: all, components: others };
     });
   } finally {

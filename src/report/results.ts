@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { printable, WanqError } from '../errors.js';
 import { figure } from '../util/figure.js';
 import { readJson } from '../util/json.js';
+import { stated } from '../util/stated.js';
 
 /** Version of results.json. Readers refuse another one. */
 export const RESULTS_SCHEMA = 2;
@@ -233,7 +234,7 @@ export async function readResults(file: string): Promise<Results> {
     const why =
       schema === undefined
         ? 'is no results.json of wanq'
-        : `has results schema ${printable(String(schema), 20)}; this wanq reads ${RESULTS_SCHEMA}`;
+        : `has results schema ${stated(schema)}; this wanq reads ${RESULTS_SCHEMA}`;
     throw new WanqError('RESULTS_INVALID', `${printable(file)} ${why}`, { hint: 'run `wanq eval` again' });
   }
   return readJson(file, resultsSchema as z.ZodType<Results>, 'RESULTS_INVALID');

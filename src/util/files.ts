@@ -125,12 +125,16 @@ export async function readText(file: string, maxBytes: number): Promise<string> 
   }
 }
 
+/** Whether something is there. What cannot be looked at counts as neither: it must not be taken for absent and written over. */
 export async function exists(file: string): Promise<boolean> {
   try {
     await lstat(file);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG' || code === 'ERR_INVALID_ARG_VALUE')
+      return false;
+    throw fromSystemError(error, file);
   }
 }
 
@@ -190,6 +194,17 @@ export async function writeFolderAtomic<T>(target: string, fill: (folder: string
   });
 }
 
+/** Gives a complete file or folder its name. @throws WanqError OUTPUT_EXISTS; NOT_WRITABLE and others */
+export async function giveName(complete: string, target: string): Promise<void> {
+  await refuseExisting(target);
+  try {
+    await rename(complete, target);
+    await syncFolder(path.dirname(path.resolve(target)));
+  } catch (error) {
+    throw fromSystemError(error, target);
+  }
+}
+
 /** Where the unfinished state of an output lies that can be gone on with. */
 export function partialPath(target: string): string {
   return `${target}.partial`;
@@ -218,9 +233,7 @@ export async function writeFolderResumable<T>(target: string, fill: (folder: str
 async function fillAndName<T>(folder: string, target: string, fill: (folder: string) => Promise<T>): Promise<T> {
   const result = await fill(folder);
   await syncTree(folder);
-  await refuseExisting(target);
-  await rename(folder, target);
-  await syncFolder(path.dirname(path.resolve(target)));
+  await giveName(folder, target);
   return result;
 }
 
@@ -252,8 +265,7 @@ export async function assertWritable(target: string): Promise<void> {
   const folder = await nearestExisting(path.dirname(path.resolve(target)));
   const probe = temporarySibling(path.join(folder, path.basename(target)));
   try {
-    await (await open(probe, 'wx')).close();
-    await rm(probe);
+    await (await open(probe, 'wx')).close().finally(() => rm(probe, { force: true }));
   } catch (error) {
     // Some file systems (/proc) say ENOENT for a file they will not make.
     const code = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'EACCES' : (error as NodeJS.ErrnoException).code;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { fromSystemError } from '../errors.js';
 
@@ -9,7 +9,7 @@ export function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-/** SHA-256 of a file, or of all files in a folder. @throws WanqError NOT_FOUND, NOT_READABLE */
+/** SHA-256 of a file, or of all files in a folder, links to files included. @throws WanqError NOT_FOUND, NOT_READABLE */
 export async function contentHash(target: string): Promise<string> {
   const hash = createHash('sha256');
   try {
@@ -19,10 +19,14 @@ export async function contentHash(target: string): Promise<string> {
         throw error;
       },
     );
-    const names = entries
-      ?.filter((entry) => entry.isFile())
-      .map((entry) => path.relative(target, path.join(entry.parentPath, entry.name)))
-      .sort();
+    const files: string[] = [];
+    for (const entry of entries ?? []) {
+      const file = path.join(entry.parentPath, entry.name);
+      // In a Hugging Face cache all are links.
+      const linked = entry.isSymbolicLink() ? await stat(file).catch(() => undefined) : undefined;
+      if (entry.isFile() || linked?.isFile()) files.push(file);
+    }
+    const names = entries && files.map((file) => path.relative(target, file)).sort();
     for (const name of names ?? [undefined]) {
       if (name !== undefined) hash.update(`${name}\0`);
       for await (const chunk of createReadStream(name === undefined ? target : path.join(target, name))) {

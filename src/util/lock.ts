@@ -1,7 +1,7 @@
 import { link, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { printable, WanqError } from '../errors.js';
-import { isGone, ownIdentity, processIdentity } from './process-identity.js';
+import { identityFrom, isGone, ownIdentity } from './process-identity.js';
 import { temporarySibling } from './temporary.js';
 
 /** Attempts to take a lock whose holder went away meanwhile. */
@@ -11,6 +11,8 @@ const ATTEMPTS = 5;
 const UNREADABLE_MS = 60_000;
 
 const MAX_LOCK_BYTES = 4096;
+
+const WITHOUT_LINKS: readonly string[] = ['EPERM', 'ENOTSUP', 'ENOSYS', 'EMLINK'];
 
 /** The file that says who is writing `target`. */
 export function lockPath(target: string): string {
@@ -33,13 +35,14 @@ export async function withLock<T>(target: string, work: () => Promise<T>): Promi
   try {
     return await work();
   } finally {
-    if ((await textOf(file).catch(() => undefined)) === own) await rm(file, { force: true });
+    // What cannot be read is taken for what it was.
+    if ((await textOf(file).catch(() => own)) === own) await rm(file, { force: true });
   }
 }
 
 async function acquire(file: string, own: string, target: string): Promise<void> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    if (await create(file, own)) return;
+    if (await create(file, own, target)) return;
     const held = await textOf(file);
     if (held === undefined) continue;
     const holder = await holderOf(file, held);
@@ -48,7 +51,7 @@ async function acquire(file: string, own: string, target: string): Promise<void>
         hint: `wait for it, name another output, or remove ${printable(file)} if that process is gone`,
       });
     }
-    await setAside(file, held);
+    await setAside(file, held, target);
   }
   throw new WanqError('LOCKED', `${printable(target)}: its lock ${printable(file)} changes hands all the time`, {
     hint: 'name another output for each process',
@@ -56,19 +59,25 @@ async function acquire(file: string, own: string, target: string): Promise<void>
 }
 
 /** Makes the lock with its content in one step. @returns false where there is one */
-async function create(file: string, own: string): Promise<boolean> {
-  const temporary = temporarySibling(file);
+async function create(file: string, own: string, target: string): Promise<boolean> {
+  // Named for the target: whoever holds that removes it where this process is killed here.
+  const temporary = temporarySibling(target);
+  const handle = await open(temporary, 'wx');
   try {
-    const handle = await open(temporary, 'wx');
-    await handle.writeFile(own).finally(() => handle.close());
+    try {
+      await handle.writeFile(own);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
     await link(temporary, file);
     return true;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') return false;
+    // ENOENT: whoever has the lock by now removed what it took for a leftover.
+    if (code === 'EEXIST' || code === 'ENOENT') return false;
     // Not every file system has hard links.
-    if (code === 'EPERM' || code === 'ENOTSUP' || code === 'ENOSYS' || code === 'EMLINK')
-      return createPlainly(file, own);
+    if (code !== undefined && WITHOUT_LINKS.includes(code)) return createPlainly(file, own);
     throw error;
   } finally {
     await rm(temporary, { force: true });
@@ -99,7 +108,7 @@ async function textOf(file: string): Promise<string | undefined> {
 
 /** @returns who holds a lock, in words, or `gone` */
 async function holderOf(file: string, held: string): Promise<string> {
-  const identity = identityOf(held);
+  const identity = identityFrom(held);
   if (identity) {
     return isGone(identity) ? 'gone' : `process ${identity.pid} on ${printable(identity.host, 80)}`;
   }
@@ -107,17 +116,9 @@ async function holderOf(file: string, held: string): Promise<string> {
   return Math.abs(Date.now() - mtimeMs) > UNREADABLE_MS ? 'gone' : 'another process';
 }
 
-function identityOf(held: string) {
-  try {
-    return processIdentity.safeParse(JSON.parse(held)).data;
-  } catch {
-    return undefined;
-  }
-}
-
 /** Takes a dead process's lock away, and none that another process put in its place meanwhile. */
-async function setAside(file: string, held: string): Promise<void> {
-  const aside = temporarySibling(file);
+async function setAside(file: string, held: string, target: string): Promise<void> {
+  const aside = temporarySibling(target);
   try {
     await rename(file, aside);
   } catch (error) {

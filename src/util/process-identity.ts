@@ -1,18 +1,30 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { z } from 'zod';
 
 /** Which process left something behind, so that another one can tell whether it still runs. */
-export const processIdentity = z.strictObject({
-  pid: z.int().positive(),
-  host: z.string(),
+export interface ProcessIdentity {
+  readonly pid: number;
+  readonly host: string;
   /** Where process numbers count from: a container has numbers of its own. null where the system does not say. */
-  space: z.string().nullable(),
+  readonly space: string | null;
   /** When it began, on the clock of one boot: process numbers are used again. null where the system does not say. */
-  started: z.string().nullable(),
-});
+  readonly started: string | null;
+}
 
-export type ProcessIdentity = z.infer<typeof processIdentity>;
+/** @returns undefined for a text that is none. Every command asks: no library is loaded for it. */
+export function identityFrom(text: string): ProcessIdentity | undefined {
+  let value: Partial<Record<string, unknown>> | null;
+  try {
+    value = JSON.parse(text) as typeof value;
+  } catch {
+    return undefined;
+  }
+  const { pid, host, space, started } = value ?? {};
+  const isTextOrNull = (given: unknown): given is string | null => given === null || typeof given === 'string';
+  const isWhole = Number.isInteger(pid) && (pid as number) > 0 && typeof host === 'string';
+  if (!isWhole || !isTextOrNull(space) || !isTextOrNull(started)) return undefined;
+  return { pid: pid as number, host, space, started };
+}
 
 export function ownIdentity(): ProcessIdentity {
   return { pid: process.pid, host: hostname(), space: ownSpace(), started: startOf(process.pid)?.started ?? null };

@@ -162,6 +162,8 @@ async function readHeader(file: string, handle: FileHandle, size: number): Promi
       }
       continue;
     }
+    // Said as a text, an object would throw: `{"toString": 1}` has none.
+    if (!('dtype' in value) || typeof value.dtype !== 'string') return fail('an entry is malformed');
     const { dtype, shape, data_offsets: offsets } = value as Record<string, unknown>;
     if (typeof dtype !== 'string' || !Object.hasOwn(ARRAYS, dtype)) {
       return fail(`unsupported type ${printable(String(dtype), 20)}`);

@@ -1,7 +1,7 @@
 import { lstat, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { isGone, ownIdentity, processIdentity } from './process-identity.js';
+import { identityFrom, isGone, ownIdentity } from './process-identity.js';
 
 const PREFIX = 'wanq-';
 
@@ -78,5 +78,6 @@ async function removeAbandoned(): Promise<void> {
 async function isAbandoned(folder: string): Promise<boolean> {
   const info = await lstat(folder);
   if (!info.isDirectory() || (process.getuid !== undefined && info.uid !== process.getuid())) return false;
-  return isGone(processIdentity.parse(JSON.parse(await readFile(path.join(folder, OWNER), 'utf8'))));
+  const owner = identityFrom(await readFile(path.join(folder, OWNER), 'utf8'));
+  return owner !== undefined && isGone(owner);
 }

@@ -120,6 +120,7 @@ export function asLoaded(model: Model) {
     dataSize: () => Promise.reject(new Error('there is no data file')),
     mount: () => Promise.reject(new Error('there is no data file')),
     isMounted: () => false,
+    encoded: () => Promise.reject(new Error('nothing runs')),
     close: async () => {},
   };
 }

@@ -8,7 +8,7 @@ import { isInt8 } from '../../quantize/precision.js';
 import { planPipeline, type QuantizeOptions, quantize } from '../../quantize/quantize.js';
 import type { Verified } from '../../quantize/verify.js';
 import { formatBytes } from '../../report/format.js';
-import { assertWritable, refuseExisting } from '../../util/files.js';
+import { assertWritable, refuseExisting, withOutput } from '../../util/files.js';
 import type { Action } from '../command.js';
 import type { Context } from '../context.js';
 import { smoothingOf } from '../plan-options.js';
@@ -32,7 +32,7 @@ export const run: Action = async (context, { positional, flags, given }) => {
   const options = { ...asked, smooth: smoothingOf(context, { ...asked, calibration }, given) };
   if (dryRun) {
     const plan = await planPipeline({ ...options, pipeline, calibration });
-    if (savePlan !== undefined) await writePlan(savePlan, planToFile(plan));
+    if (savePlan !== undefined) await withOutput(savePlan, () => writePlan(savePlan, planToFile(plan)));
     sayNotices(context, plan);
     const components = await planComponents(pipeline, { ...options, target: plan.target });
     context.print(context.json ? JSON.stringify({ ...plan, components }, null, 2) : planTable(plan));
@@ -56,7 +56,7 @@ export const run: Action = async (context, { positional, flags, given }) => {
   const reports = [summary, ...summary.components].flatMap(({ passes }) => passes);
   for (const { pass, did } of reports) context.detail(`${pass}: ${did}`);
   const { plan, dataBytes, graphBytes, verified, inputs } = summary;
-  if (savePlan !== undefined) await writePlan(savePlan, planToFile(plan));
+  if (savePlan !== undefined) await withOutput(savePlan, () => writePlan(savePlan, planToFile(plan)));
   if (context.json) {
     context.print(JSON.stringify(summary, null, 2));
     return undefined;

@@ -4,7 +4,7 @@ import { formatBytes, formatDuration } from '../../report/format.js';
 import { type PlottedLinear, sensitivityPlot } from '../../report/sensitivity-plot.js';
 import { measureSensitivity, type SensitivityOptions, type SensitivityPlan } from '../../search/sensitivity.js';
 import type { Sensitivity, SensitivityEntry } from '../../search/sensitivity-file.js';
-import { assertWritable, exists, refuseExisting, writeAtomic } from '../../util/files.js';
+import { assertWritable, exists, refuseExisting, withOutput, writeAtomic } from '../../util/files.js';
 import type { Action } from '../command.js';
 import { smoothingOf } from '../plan-options.js';
 import { startProgress } from '../ui/progress.js';
@@ -51,7 +51,7 @@ export const run: Action = async (context, { positional, flags, given }) => {
   if (plot !== undefined) {
     const subtitle = `${path.basename(path.resolve(pipeline))}, ${sensitivity.samples.length} samples`;
     const text = { title: 'Damage of quantizing each linear alone', subtitle };
-    await writeAtomic(plot, sensitivityPlot(plotted(sensitivity), text));
+    await withOutput(plot, () => writeAtomic(plot, sensitivityPlot(plotted(sensitivity), text)));
   }
   if (context.json) {
     context.print(JSON.stringify(sensitivity, null, 2));

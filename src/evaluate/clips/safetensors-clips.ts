@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { printable } from '../../errors.js';
 import type { Video } from '../../pipeline/vae.js';
+import { parseJson } from '../../util/json.js';
 import { SafetensorsFile } from '../../util/safetensors.js';
 import { type ClipSize, type ClipSource, invalid } from './source.js';
 
@@ -56,7 +57,7 @@ function readPrompts(name: string, { entries, metadata }: SafetensorsFile, wante
   const [count, ...size] = clips.shape.slice(0, 4) as [number, number, number, number];
   let json: unknown;
   try {
-    json = JSON.parse(metadata.prompts ?? '');
+    json = parseJson(metadata.prompts ?? '');
   } catch {
     return fail('has no readable list of prompts');
   }

@@ -2,8 +2,8 @@ import type { Linear } from '../../analyze/linears.js';
 import { Graph, Node } from '../../ir/graph.js';
 import { Tensor } from '../../ir/tensor.js';
 import { type GraphIndex, valuesRead } from '../../ir/traverse.js';
-import { encodeModel, withGraph } from '../../onnx/codec.js';
-import { dataFolder, type LoadedModel } from '../../onnx/load.js';
+import { withGraph } from '../../onnx/codec.js';
+import type { LoadedModel } from '../../onnx/load.js';
 import { runPasses } from '../../passes/pass.js';
 import { removeUnused } from '../../passes/remove-unused.js';
 import type { RuntimeHost } from '../../runtime/host.js';
@@ -48,7 +48,7 @@ export async function runLinear(
   for (const tensor of probe.graph.initializers.values()) {
     if (loaded.isMounted(tensor)) probe.graph.addInitializer(await embedded(tensor, loaded));
   }
-  const session = await host.createSession({ bytes: encodeModel(probe), folder: dataFolder(loaded.path) }, ONCE);
+  const session = await host.createSession(await loaded.encoded(probe), ONCE);
   try {
     const dims = [rows.length / inFeatures, inFeatures];
     const { outputs } = await session.run({ [INPUT]: fromFloat32(rows, dims, type) }, [output]);

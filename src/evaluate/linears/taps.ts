@@ -1,7 +1,6 @@
-import type { Model } from '../../ir/graph.js';
 import { deriveSeed, MersenneTwister } from '../../numerics/rng.js';
 import { decodeModel, encodeModel } from '../../onnx/codec.js';
-import { dataFolder } from '../../onnx/load.js';
+import type { LoadedModel } from '../../onnx/load.js';
 import { JITTER_INPUT, type ObserverOutputs, observeActivations } from '../../passes/observe-activations.js';
 import { runPasses } from '../../passes/pass.js';
 import { type DenoiserInput, type TransformerFace, transformerFeeds } from '../../pipeline/denoise.js';
@@ -30,20 +29,19 @@ export class TappedTransformer {
   }
 
   /**
-   * @param model of the file
    * @param tokens sampled of each value in each forward
    */
   static async open(
     host: RuntimeHost,
-    { file, model, face, options }: { file: string; model: Model; face: TransformerFace; options: SessionOptions },
+    { loaded, face, options }: { loaded: LoadedModel; face: TransformerFace; options: SessionOptions },
     values: readonly TappedValue[],
     tokens: number,
   ): Promise<TappedTransformer> {
     const outputs: ObserverOutputs[] = [];
     const observed = values.map(({ value, channels }) => ({ value, channels, dtype: undefined }));
-    const copy = decodeModel(encodeModel(model));
+    const copy = decodeModel(encodeModel(loaded.model));
     runPasses(copy, [observeActivations({ values: observed, tokens, outputs })]);
-    const session = await host.createSession({ bytes: encodeModel(copy), folder: dataFolder(file) }, options);
+    const session = await host.createSession(await loaded.encoded(copy), options);
     const named = values.map(({ value }, i) => [value, outputs[i]?.sample as string] as const);
     return new TappedTransformer(session, face, new Map(named), tokens);
   }

@@ -141,7 +141,7 @@ async function tap(
   bench: Workbench,
   name: string,
   device: string,
-  { model, path: file }: LoadedModel,
+  loaded: LoadedModel,
   values: readonly TappedValue[],
   inputs: readonly DenoiserInput[],
 ): Promise<TappedRows> {
@@ -150,7 +150,7 @@ async function tap(
   await bench.step(`values of the ${name}`, async () => {
     const parts = new Map<string, Float32Array[]>(distinct.map(({ value }) => [value, []]));
     await bench.withHost(device, null, async (host, options) => {
-      const source = { file, model, face: bench.shape, options };
+      const source = { loaded, face: bench.shape, options };
       const tapped = await TappedTransformer.open(host, source, distinct, TOKENS);
       for (const [i, input] of inputs.entries()) {
         for (const [value, rows] of await tapped.run(input, i)) parts.get(value)?.push(rows);

@@ -1,3 +1,5 @@
+import { UNSEEN_CLASS } from '../../errors.js';
+
 /** Markup that goes into a page as it is. */
 export class Html {
   readonly text: string;
@@ -34,13 +36,18 @@ function escapeText(text: string): string {
   return text.replace(/[&<>"']/g, (character) => ESCAPES[character] as string);
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is being shown
-const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
+const HIDDEN = new RegExp(String.raw`[\p{Cc}\p{Zl}\p{Zp}${UNSEEN_CLASS}]`, 'gu');
 
-/** Text whose control characters and marks of writing direction can be seen: `U+202E` in brackets instead of text that runs backwards. */
+/** A joiner where writing needs it: in an emoji of several, in Arabic script, behind the sign that takes an Indic letter's vowel away. */
+const JOINER =
+  /(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\p{Script=Arabic}\p{M}])[\u200c\u200d](?=[\p{Extended_Pictographic}\p{L}])/uy;
+
+/** Text whose control characters and what else is not seen can be: `U+202E` in brackets instead of text that runs backwards. */
 export function visible(text: string): string {
-  return text.replace(UNSEEN, (character) => {
-    const code = character.charCodeAt(0);
+  return text.replace(HIDDEN, (character, at: number) => {
+    JOINER.lastIndex = at;
+    if (JOINER.test(text)) return character;
+    const code = character.codePointAt(0) as number;
     if (code < 0x20) return String.fromCharCode(0x2400 + code);
     return `[U+${code.toString(16).toUpperCase().padStart(4, '0')}]`;
   });

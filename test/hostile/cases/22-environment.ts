@@ -124,7 +124,7 @@ const RIGHTS: readonly Made[] = [
   around(
     '64 open files at most',
     [but(calibrate, { sh: 'ulimit -n 64; exec "$@"' })],
-    ['RUNTIME_NOT_STARTED', 'NOT_READABLE', 'ok'],
+    ['IO_FAILED', 'RUNTIME_NOT_STARTED', 'ok'],
   ),
   around(
     'an output below a file',
@@ -179,7 +179,7 @@ const IN_PLACE: readonly Made[] = [
 const LONG: Command = {
   ...calibrate,
   args: calibrate.args.map((arg, i, all) =>
-    all[i - 1] === '--synthetic-inputs' ? '3' : all[i - 1] === '--steps' ? '40' : arg,
+    all[i - 1] === '--synthetic-inputs' ? '8' : all[i - 1] === '--steps' ? '400' : arg,
   ),
 };
 

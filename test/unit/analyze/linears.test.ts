@@ -38,6 +38,15 @@ describe('findLinears', () => {
     ]);
   });
 
+  it.each(['MatMul', 'Gemm', 'Conv'])('finds no %s that has a second output', (operator) => {
+    const odd = node(operator, ['x', 'w'], 'y');
+    const dims = operator === 'Conv' ? [3, 5, 1] : [3, 5];
+    const parts = { nodes: [odd], initializers: [weight('w', dims)], inputs: ['x'] };
+    expect(findLinears(graph(parts))).toHaveLength(1);
+    odd.outputs.push('z');
+    expect(findLinears(graph(parts))).toEqual([]);
+  });
+
   it('follows the weight through Identity, Cast and Transpose', () => {
     const [linear] = findLinears(
       graph({

@@ -184,6 +184,10 @@ describe('readCalibration refuses', () => {
     ['no schema', (_, metadata) => delete metadata['wanq.calibration.schema']],
     ['no header', (_, metadata) => delete metadata['wanq.calibration']],
     ['a header that is not JSON', (_, metadata) => (metadata['wanq.calibration'] = '{')],
+    [
+      'a key that stands twice in the header',
+      (_, metadata) => (metadata['wanq.calibration'] = metadata['wanq.calibration']?.replace('{', '{"done":[],') ?? ''),
+    ],
     ['a header that is a list', (_, metadata) => (metadata['wanq.calibration'] = '[]')],
     ['a header without an identity', inHeader((header) => delete header.identity)],
     ['an unknown key in the header', inHeader((header) => Object.assign(header, { extra: 1 }))],
@@ -191,6 +195,14 @@ describe('readCalibration refuses', () => {
     [
       'a bucket that is no number',
       inHeader((header) => Object.assign(header.activations[0].slices[0], { key: 'cond/x' })),
+    ],
+    [
+      'more channels than memory can be taken for',
+      inHeader((header) => Object.assign(header.activations[0], { channels: 16e9 })),
+    ],
+    [
+      'more channels than are allowed of an activation without statistics',
+      inHeader(({ activations: [x] }) => Object.assign(x, { channels: 2 ** 23, slices: [], folds: [], held: [] })),
     ],
     ['a missing minimum', (tensors) => tensors.delete('min/0/cond/0')],
     ['a missing maximum', (tensors) => tensors.delete('max/1/cond/2')],

@@ -116,6 +116,8 @@ describe('the file', () => {
     ['text', 'not JSON', 'is not JSON'],
     ['results', '{"schema":2,"metrics":{}}', 'is no baseline of wanq'],
     ['another version', '{"baseline":2}', 'is a baseline of version 2'],
+    ['a version that has no text', '{"baseline":{"toString":1,"valueOf":1}}', 'is a baseline of version (an object)'],
+    ['a version (a list)', '{"baseline":[{"toString":1}]}', 'is a baseline of version (a list)'],
     ['an unknown key', broken((file) => Object.assign(file, { tolerance: {} })), 'Unrecognized key: "tolerance"'],
     [
       'a negative tolerance',

@@ -57,7 +57,7 @@ describe('loadRunnable', () => {
     await expect(loadGraph(file)).resolves.toBeDefined();
   });
 
-  const data = { location: 'absent' };
+  const data = { location: '../outside' };
   const tensor = encodeMessage('TensorProto', {
     name: 'hidden',
     dataType: 2,
@@ -105,6 +105,17 @@ describe('loadModel', () => {
     await writeFile(path.join(folder, 'model.onnx'), encodeModel(made));
     await writeFile(path.join(folder, 'data'), new Uint8Array(8));
     await expectRejection(loadModel(path.join(folder, 'model.onnx')), 'EXTERNAL_DATA_INVALID');
+  });
+
+  it('takes a model whose data file is missing, which loadRunnable does not', async () => {
+    const file = path.join(await temporaryFolder(), 'model.onnx');
+    const tensor = new Tensor('w', 'uint8', [4], { kind: 'external', location: 'data', offset: 0, length: 4 });
+    const made = model({ nodes: [node('Identity', ['w'], 'y')], initializers: [tensor], outputs: ['y'] });
+    await writeFile(file, encodeModel(made));
+    const loaded = await loadModel(file);
+    await expectRejection(loaded.read(tensor), 'EXTERNAL_DATA_INVALID');
+    await loaded.close();
+    await expectRejection(loadRunnable(file), 'EXTERNAL_DATA_INVALID');
   });
 
   it.each([

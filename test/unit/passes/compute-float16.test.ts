@@ -76,6 +76,42 @@ describe('compute-float16', () => {
     expect(made.graph.outputs).toMatchObject([{ name: 'y', dtype: 'float32' }]);
   });
 
+  it('leaves what has more outputs than its operator', () => {
+    const odd = (...args: Parameters<typeof node>): Node => {
+      const made = node(...args);
+      made.outputs.push(`${made.name}_more`);
+      return made;
+    };
+    const { nodes } = convert(
+      product(
+        [
+          odd('MatMul', ['x', 'w'], 'odd'),
+          node('MatMul', ['odd', 'w'], 'p'),
+          odd('Add', ['p', 'b'], 'biased'),
+          odd('Transpose', ['p'], 'moved'),
+          odd('Transpose', ['w'], 'v'),
+          node('MatMul', ['moved', 'v'], 'y'),
+        ],
+        weight('w'),
+        weight('b', [4]),
+      ),
+    );
+    expect(nodes.filter((line) => line.includes('_more'))).toEqual([
+      'odd, odd_more = MatMul(x, w)',
+      'biased, biased_more = Add(p, b)',
+      'moved, moved_more = Transpose(p)',
+      'v, v_more = Transpose(w)',
+    ]);
+  });
+
+  it('leaves products of attention that have more outputs than one', () => {
+    const scores = node('MatMul', ['x', 'k'], 's');
+    scores.outputs.push('more');
+    const nodes = [scores, node('Softmax', ['s'], 'p'), node('MatMul', ['p', 'v'], 'y')];
+    const made = convert(model({ nodes, inputs: ['x', 'k', 'v'], outputs: ['y'] }));
+    expect(made.nodes).toContain('s, more = MatMul(x, k)');
+  });
+
   it('says what it did', () => {
     const made = product(
       [node('MatMul', ['x', 'w'], 'p'), node('Add', ['p', 'b'], 'y')],

@@ -380,6 +380,20 @@ describe('readPlan refuses', () => {
     expect(message).toMatch(says);
   });
 
+  it.each<[string, string, RegExp]>([
+    ['a linear that stands twice', '{"linears": {"a": 1, "a": 2}}', /: it has the key "a" twice$/],
+    ['a key of every object', '{"linears": {"__proto__": {}}}', /: it has a key __proto__$/],
+    ['lists in one another', '['.repeat(100_000), /: it is nested more than \d+ deep$/],
+    ['half a surrogate pair', '{"model": "\\ud800"}', /: a text holds half a surrogate pair$/],
+  ])('%s, and says so', async (_, text, says) => {
+    expect(await refusalOf(text)).toMatchObject({ code: 'PLAN_INVALID', message: expect.stringMatching(says) });
+  });
+
+  it('a name that is not UTF-8', async () => {
+    const text = Buffer.from(JSON.stringify(planOf({ 'blocks.é': { precision: 'int8' } })), 'latin1');
+    expect((await refusalOf(text)).message).toMatch(/not JSON$/);
+  });
+
   it('a number that JSON has no room for', async () => {
     const text = JSON.stringify(up({ precision: 'int8', high: 0 })).replace('"high":0', '"high":1e999');
     expect((await refusalOf(text)).message).toMatch(/linears\.blocks\.0\.ffn\.up\.high: /);

@@ -47,6 +47,8 @@ describe('results', () => {
     ['text', 'not JSON'],
     ['a list', '[]'],
     ['another object', '{"schema":1}'],
+    ['a schema that has no text', '{"schema":{"toString":1,"valueOf":1}}'],
+    ['a schema that is a list of such', '{"schema":[{"toString":1,"valueOf":1}]}'],
     ['without a schema', changed({ schema: undefined })],
     ['an unknown key', changed({ extra: 1 })],
     ['a figure in text', changed({ metrics: { psnr: { value: '12', unit: 'dB', better: null, n: 1 } } })],

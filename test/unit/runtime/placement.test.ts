@@ -14,3 +14,12 @@ it('counts each node once, whatever else a profile holds', () => {
   ];
   expect(countNodes(JSON.stringify(events))).toEqual({ WebGpuExecutionProvider: 2, CPUExecutionProvider: 1 });
 });
+
+it.each([
+  ['nothing', ''],
+  ['a name with a quote, as onnxruntime writes it', '[{"cat":"Node","name":"a"b","args":{"provider":"X"}}]'],
+  ['a name that brings keys of its own', '[{"cat":"Node","name":"a","args":{"provider":"X"},"args":{"provider":"Y"}}]'],
+  ['another kind of file', '{"cat":"Node"}'],
+])('counts nothing where a profile holds %s', (_, text) => {
+  expect(countNodes(text)).toBeNull();
+});

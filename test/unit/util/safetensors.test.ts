@@ -158,6 +158,7 @@ describe('readSafetensors refuses', () => {
     ['a fractional offset', { a: entry(0, 1, { data_offsets: [0, 1.5] }) }, [1, 2]],
     ['offsets in reverse', { a: entry(0, 1, { data_offsets: [1, 0] }) }, [1]],
     ['three offsets', { a: entry(0, 1, { data_offsets: [0, 1, 1] }) }, [1]],
+    ['a type that has no text', { a: entry(0, 1, { dtype: { toString: 1, valueOf: 1 } }) }, [1]],
     ['a shape that is a number', { a: entry(0, 1, { shape: 1 }) }, [1]],
     ['an unknown type', { a: entry(0, 1, { dtype: 'U4' }) }, [1]],
     ['a type from the prototype', { a: entry(0, 1, { dtype: 'constructor' }) }, [1]],

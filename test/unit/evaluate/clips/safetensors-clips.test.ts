@@ -42,6 +42,7 @@ describe('clips of a .safetensors file', () => {
     ['too few prompts', { clips }, { prompts: '["a"]' }],
     ['prompts that are no list', { clips }, { prompts: 'a' }],
     ['prompts that are no texts', { clips }, { prompts: '[1, 2]' }],
+    ['half a surrogate pair', { clips }, { prompts: '["a", "\\ud800"]' }],
     ['no prompts', { clips }, {}],
     ['none of either', { clips: { ...clips, shape: [0, 1, 2, 2, 3], data: new Uint8Array(0) } }, { prompts: '[]' }],
   ])('are refused where the file holds %s', async (_, tensors, metadata) => {

@@ -1,0 +1,158 @@
+import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { Writable } from 'node:stream';
+import { main } from '../../../src/cli/main.js';
+import type { Metric } from '../../../src/report/results.js';
+import { type EvaluationSettings, Evaluations } from '../../../src/search/evaluations.js';
+import { MICRO, MICRO_PIPELINE } from '../../helpers/fixtures.js';
+import { SAMPLE, sampleResults } from '../../helpers/results.js';
+import { World } from './layer.mjs';
+import type { Job } from './loop.js';
+
+const PROMPTS = ['a red circle', 'a green ring', 'a blue square'];
+
+/** As little as a calibration can be. */
+export const BRIEFLY = ['--steps', '1', '--guidance', '1', '--device', 'cpu'];
+export const FEW_TOKENS = ['--tokens', '16', '--held-tokens', '4'];
+
+/** Runs `wanq` in this process. @throws where it does not end with 0 */
+export async function wanq(args: readonly string[], world?: World): Promise<void> {
+  let text = '';
+  const stream = new Writable({
+    write(chunk, _, done) {
+      text += chunk;
+      done();
+    },
+  });
+  const io = { stdout: stream, stderr: stream, env: {}, cwd: () => process.cwd(), on: () => {}, off: () => {} };
+  const run = (): Promise<number> => main(args, io);
+  const code = await (world ? world.run(run) : run());
+  if (code !== 0) throw new Error(`wanq ${args.join(' ')} ended with ${code}: ${text}`);
+}
+
+/**
+ * Everything of wanq that writes files of its own.
+ * @param inputs a folder for what the jobs read
+ * @param place the folder they write into
+ */
+export async function makeJobs(inputs: string, place: string): Promise<Map<string, Job>> {
+  const input = (...parts: string[]): string => path.join(inputs, ...parts);
+  const output = (name: string): string => path.join(place, name);
+  mkdirSync(inputs, { recursive: true });
+  writeFileSync(input('prompts.txt'), PROMPTS.join('\n'));
+  const calibrating = ['calibrate', MICRO_PIPELINE, '--prompts', input('prompts.txt'), ...BRIEFLY, ...FEW_TOKENS, '-q'];
+  const watching = new World();
+  watching.onRename = async (file) => {
+    if (file.endsWith('.partial')) copyFileSync(file, input(`checkpoint-${++checkpoints}`));
+  };
+  let checkpoints = 0;
+  await wanq([...calibrating, '-o', input('calibration')], watching);
+  for (const shard of ['1/2', '2/2']) {
+    await wanq([...calibrating, '--shard', shard, '-o', input(`shard-${shard[0]}`)]);
+  }
+  const results = sampleResults({ ...SAMPLE, prompts: 4, steps: 4, blocks: 1 });
+  for (const name of ['a', 'b']) {
+    mkdirSync(input(name), { recursive: true });
+    const quantized = { ...results.quantized, fingerprint: results.quantized.fingerprint.replace(/^./, name) };
+    writeFileSync(input(name, 'results.json'), JSON.stringify({ ...results, quantized }));
+  }
+  writeFileSync(input('rules.json'), JSON.stringify({ rules: [{ metric: 'sqnr', operator: '>=', limit: -100 }] }));
+  const gate = ['gate', input('a', 'results.json'), '--rules', input('rules.json')];
+  const outputs = ['--markdown', output('gate.md'), '--junit', output('gate.xml')];
+  const updating = ['--baseline', output('baseline.json'), '--update'];
+  const quantizing = ['quantize', MICRO_PIPELINE, '--calibration', input('calibration'), '--method', 'minmax'];
+  const plain = [...quantizing, '--smooth', 'none', '--verify', 'load', '-q'];
+  const old =
+    (...names: string[]) =>
+    (folder: string) => {
+      for (const name of names) writeFileSync(path.join(folder, name), 'what was there before\n');
+    };
+  const oldCheckpoint = (folder: string): void => copyFileSync(input('checkpoint-1'), path.join(folder, 'c.partial'));
+  await wanq([...gate, '--baseline', input('baseline.json'), '--update']);
+  await wanq([...plain, '--link', '-o', input('quantized')]);
+  await evaluations(inputs, ['a']);
+  const cache = readdirSync(inputs).find((name) => name.startsWith('evaluations-')) as string;
+
+  const jobs: Job[] = [
+    { name: 'quantize', does: [...plain, '--link', '-o', output('q')], outputs: ['q'] },
+    {
+      name: 'quantize, all components, into new folders',
+      does: [...plain, '--text-encoder', 'w8', '--vae', 'fp16', '-o', path.join(output('deep'), 'er', 'q')],
+      outputs: ['deep'],
+      every: 23,
+    },
+    {
+      name: 'quantize --save-plan',
+      does: [...plain, '--link', '--save-plan', output('plan.json'), '-o', output('q')],
+      outputs: ['q', 'plan.json'],
+      every: 13,
+    },
+    {
+      name: 'plan file',
+      does: [...plain, '--dry-run', '--save-plan', output('plan.json')],
+      outputs: ['plan.json'],
+    },
+    {
+      name: 'calibrate',
+      does: [...calibrating, '-o', output('c')],
+      outputs: ['c'],
+      states: ['c.partial'],
+      every: 97,
+    },
+    {
+      name: 'calibrate, resumed',
+      does: [...calibrating, '-o', output('c')],
+      outputs: ['c'],
+      states: ['c.partial'],
+      prepare: oldCheckpoint,
+      every: 101,
+    },
+    { name: 'merge', does: ['merge', input('shard-1'), input('shard-2'), '-o', output('c')], outputs: ['c'] },
+    {
+      name: 'gate outputs',
+      does: [...gate, ...outputs, ...updating],
+      outputs: ['gate.md', 'gate.xml', 'baseline.json'],
+      prepare: (folder) => {
+        old('gate.md', 'gate.xml')(folder);
+        copyFileSync(input('baseline.json'), path.join(folder, 'baseline.json'));
+      },
+    },
+    { name: 'compare', does: ['compare', input('a'), input('b'), '-o', output('page')], outputs: ['page'] },
+    { name: 'import', does: ['import', path.join(MICRO, 'checkpoint'), '-o', output('p'), '-q'], outputs: ['p'] },
+    {
+      name: 'import --copy',
+      does: ['import', path.join(MICRO, 'checkpoint'), '--copy', '-o', output('p'), '-q'],
+      outputs: ['p'],
+      every: 7,
+    },
+    {
+      name: 'sensitivity',
+      does: [
+        ...['sensitivity', MICRO_PIPELINE, '--prompts', input('prompts.txt'), ...BRIEFLY, '--calibration'],
+        ...[input('calibration'), '--scheme', 'ffn', '--method', 'minmax', '--smooth', 'none', '--samples', '2', '-q'],
+        ...['--plot', output('s.svg'), '-o', output('s.json')],
+      ],
+      outputs: ['s.json', 's.svg'],
+      states: ['s.json'],
+      every: 41,
+    },
+    {
+      name: 'evaluations',
+      does: () => evaluations(place, ['b', 'c']),
+      outputs: [cache],
+      states: [cache],
+      prepare: (folder) => copyFileSync(input(cache), path.join(folder, cache)),
+    },
+  ];
+  return new Map(jobs.map((job) => [job.name, job]));
+}
+
+const SETTINGS = { model: 'm', plan: 'p' } as unknown as EvaluationSettings;
+const METRIC: Metric = { value: 20, unit: 'dB', better: 'higher', n: 1 };
+
+/** The cache of a search gets more plans. */
+async function evaluations(folder: string, plans: readonly string[]): Promise<void> {
+  for (const plan of plans) {
+    await (await Evaluations.open(folder, SETTINGS)).set([plan], { sqnr: METRIC });
+  }
+}
