@@ -60,7 +60,8 @@ function noNobody(): string | undefined {
 /** The pipeline in folders that may be read and not written. */
 const readable = async (place: Place): Promise<void> => {
   await inline.input(place);
-  for (const folder of [place.root, path.join(place.root, 'work')]) chmodSync(folder, 0o555);
+  chmodSync(path.dirname(place.root), 0o755);
+  for (const folder of [place.root, place.path()]) chmodSync(folder, 0o555);
 };
 
 /** How far files may grow: 64 KB in blocks of 512 bytes. */
@@ -237,7 +238,7 @@ const kill = (pid: number, name: NodeJS.Signals): void => {
 const READER = 'exec 3>&1; "$@" | head -c 1 >/dev/null';
 
 /** Who asks twice does not wait for anything; the lock is found to be stale by the next one. */
-const AT_ONCE: Partial<Command> = { exits: [130], keeps: ['out.partial', '.out.lock'] };
+const AT_ONCE: Partial<Command> = { exits: [130, null], keeps: ['out.partial', '.out.lock'] };
 
 const SIGNALS: readonly Made[] = [
   signal('SIGINT', (pid) => kill(pid, 'SIGINT'), ['INTERRUPTED']),

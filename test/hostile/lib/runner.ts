@@ -141,7 +141,8 @@ export function nameOf({ name, args }: Omit<Command, 'control'>): string {
 
 function expectedOf({ commands, expected }: HostileCase): string {
   const ends = new Set([...expected, ...commands.flatMap(({ expected: own = [] }) => own)]);
-  for (const { exits = [] } of commands) for (const exit of exits) ends.add(`exit ${exit}` as never);
+  for (const { exits = [] } of commands)
+    for (const exit of exits) ends.add((exit === null ? 'a signal' : `exit ${exit}`) as never);
   return [...ends].join(' or ');
 }
 
