@@ -55,6 +55,8 @@ export interface HostileCase {
   readonly commands: readonly Command[];
   readonly expected: readonly End[];
   readonly control: Control;
+  /** Which of the expected ends it is depends on the moment. */
+  readonly varies?: true;
   /** Why it cannot be made on this machine. */
   readonly impossible?: () => string | undefined;
   /** Whether `npm test` leaves it out: it takes seconds, gigabytes or another process, or goes through the same code as another one. */

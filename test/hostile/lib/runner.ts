@@ -8,7 +8,13 @@ import { MEMORY_LIMIT, run, type Seen } from './run.js';
 
 export interface LookedAt extends TableRow {
   readonly faults: readonly string[];
+  /** Commands beside their controls, the CPU time of the slowest and what the largest took beyond its control. */
+  readonly runs: number;
+  readonly slowestMs: number;
+  readonly overControl: number;
 }
+
+const NO_RUNS = { faults: [], runs: 0, slowestMs: 0, overControl: 0 } as const;
 
 interface Ran {
   readonly seen: Seen;
@@ -20,21 +26,13 @@ export class CaseRunner {
   readonly #root: string;
   readonly #controls = new Map<string, Promise<Ran>>();
   #places = 0;
-  #commands = 0;
-  #slowestMs = 0;
-  #mostOverControl = 0;
 
   constructor(root: string) {
     this.#root = root;
   }
 
-  get totals(): { commands: number; controls: number; slowestMs: number; mostOverControl: number } {
-    return {
-      commands: this.#commands,
-      controls: this.#controls.size,
-      slowestMs: this.#slowestMs,
-      mostOverControl: this.#mostOverControl,
-    };
+  get controls(): number {
+    return this.#controls.size;
   }
 
   async look(row: Row): Promise<LookedAt> {
@@ -55,9 +53,10 @@ export class CaseRunner {
       expected: expectedOf(row),
     };
     const impossible = row.impossible?.();
-    if (impossible !== undefined) return { ...shown, seen: `not run: ${impossible}`, ok: null, faults: [] };
+    if (impossible !== undefined) return { ...shown, seen: `not run: ${impossible}`, ok: null, ...NO_RUNS };
     const faults: string[] = [];
     const ends: string[] = [];
+    const total = { runs: row.commands.length, slowestMs: 0, overControl: 0 };
     for (const command of row.commands) {
       const said = (fault: string): string => `${nameOf(command)}: ${fault}`;
       const control = await this.#control(row.control, command.control ?? command);
@@ -66,7 +65,6 @@ export class CaseRunner {
       // Once more, since the machine may have been busy.
       if (ran.seen.tooLong) ran = await this.#run(row.input, command, command.expected ?? row.expected);
       const { seen, judged } = ran;
-      this.#commands++;
       ends.push(judged.end);
       faults.push(...judged.faults.map(said));
       if (seen.tooLong)
@@ -74,15 +72,17 @@ export class CaseRunner {
       const over = seen.peakBytes - control.seen.peakBytes;
       if (over > MEMORY_LIMIT) faults.push(said(`took ${Math.round(over / 2 ** 20)} MB more than its control`));
       if (seen.left.length > 0) faults.push(said(`left processes ${seen.left.join(', ')}`));
-      this.#slowestMs = Math.max(this.#slowestMs, seen.cpuMs);
-      this.#mostOverControl = Math.max(this.#mostOverControl, over);
+      total.slowestMs = Math.max(total.slowestMs, seen.cpuMs);
+      total.overControl = Math.max(total.overControl, over);
     }
-    const seen = new Set(ends).size === 1 ? (ends[0] as string) : ends.join(', ');
+    const one = row.varies ? 'one of these' : (ends[0] as string);
+    const seen = row.varies || new Set(ends).size === 1 ? one : ends.join(', ');
     return {
       ...shown,
       seen: faults.length === 0 ? seen : `${seen}: ${withoutPaths(faults[0] as string)}`,
       ok: faults.length === 0,
       faults,
+      ...total,
     };
   }
 
@@ -119,7 +119,7 @@ export class CaseRunner {
     const seen = await look(place).catch((error: unknown) => `failed: ${String(error)}`);
     place.remove();
     const ok = seen === expected;
-    return { id, what, commands: 'in one process', expected, seen, ok, faults: ok ? [] : [seen] };
+    return { id, what, commands: 'in one process', expected, seen, ok, ...NO_RUNS, faults: ok ? [] : [seen] };
   }
 
   #place(): Place {
@@ -131,8 +131,8 @@ export class CaseRunner {
 
 function elsewhere({ id, what, shownBy, notRun }: Elsewhere): LookedAt {
   return notRun
-    ? { id, what, commands: '', expected: '', seen: `not run: ${shownBy}`, ok: null, faults: [] }
-    : { id, what, commands: '', expected: 'its tests pass', seen: shownBy, ok: true, faults: [] };
+    ? { id, what, commands: '', expected: '', seen: `not run: ${shownBy}`, ok: null, ...NO_RUNS }
+    : { id, what, commands: '', expected: 'its tests pass', seen: shownBy, ok: true, ...NO_RUNS };
 }
 
 export function nameOf({ name, args }: Omit<Command, 'control'>): string {
