@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -190,6 +190,17 @@ describe('docs/reliability.md', () => {
 
   it('shows none that went wrong', () => {
     expect([...rows()].filter(([, ok]) => ok === 'NO')).toEqual([]);
+  });
+
+  it('names tests and commands that there are', () => {
+    const { scripts } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8'));
+    for (const row of ROWS) {
+      if (!('shownBy' in row)) continue;
+      for (const [file] of row.shownBy.matchAll(/\b(test|docs)\/[\w./-]*\w/g)) {
+        expect(existsSync(path.join(ROOT, file)), file).toBe(true);
+      }
+      for (const [, name] of row.shownBy.matchAll(/npm run ([\w-]+)/g)) expect(scripts).toHaveProperty(name as string);
+    }
   });
 
   it('has every number of the list that concerns a command line', () => {

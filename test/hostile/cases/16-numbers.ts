@@ -245,7 +245,7 @@ export const NUMBER_ROWS: readonly Row[] = [
   {
     id: '20',
     what: 'PSNR of identical videos, FVD of few samples, singular covariances, NaN',
-    shownBy: 'test/unit/evaluate, test/unit/gate; rows 34',
+    shownBy: 'test/unit/evaluate/metrics, test/unit/gate; rows 34',
   },
   {
     id: '21',

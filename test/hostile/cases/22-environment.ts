@@ -531,7 +531,11 @@ const WORKERS: readonly Made[] = [
 
 export const ENVIRONMENT_ROWS: readonly Row[] = [
   ...lettered(22, SPACE),
-  { id: '22', what: 'no space at any moment', shownBy: 'test/hostile/faults.test.ts; `npm run fault-loop` (ENOSPC)' },
+  {
+    id: '22',
+    what: 'no space at any moment',
+    shownBy: 'test/hostile/faults.test.ts, test/hostile/processes.test.ts; `npm run fault-loop` (ENOSPC)',
+  },
   ...lettered(23, RIGHTS),
   {
     id: '23',
@@ -541,7 +545,7 @@ export const ENVIRONMENT_ROWS: readonly Row[] = [
   {
     id: '24',
     what: 'SIGKILL and loss of power at any moment',
-    shownBy: 'test/e2e/interrupt.test.ts; `npm run kill-loop`, `npm run fault-loop`',
+    shownBy: 'test/hostile/kills.test.ts, test/e2e/interrupt.test.ts; `npm run kill-loop`, `npm run fault-loop`',
   },
   {
     id: '25',
@@ -553,7 +557,7 @@ export const ENVIRONMENT_ROWS: readonly Row[] = [
   {
     id: '27',
     what: 'locks of processes that are gone, of other hosts, in other namespaces',
-    shownBy: 'test/unit/util/lock.test.ts',
+    shownBy: 'test/unit/util/lock.test.ts, test/hostile/processes.test.ts',
   },
   ...lettered(28, SIGNALS),
   ...lettered(29, MEMORY),
@@ -561,7 +565,7 @@ export const ENVIRONMENT_ROWS: readonly Row[] = [
   {
     id: '30',
     what: 'checkpoints that are cut, of another run or version; resuming bit for bit',
-    shownBy: 'test/unit/calibrate/checkpoint.test.ts, test/e2e/interrupt.test.ts; `npm run kill-loop`',
+    shownBy: 'test/integration/calibrate/calibrate.test.ts, test/e2e/interrupt.test.ts, test/hostile/kills.test.ts; `npm run kill-loop`',
   },
   ...lettered(31, SURROUNDINGS),
   {
