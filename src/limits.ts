@@ -42,6 +42,9 @@ export const MAX_ATTRIBUTE_VALUES = 2 ** 20;
 /** Model-local functions (CWE-770). Largest seen: 3; one for each module of the 5B would be some 1,000. */
 export const MAX_FUNCTIONS = 10_000;
 
+/** Functions that call one another, one in the other (CWE-674). Real: 3; onnxruntime's stack ends at some thousand. */
+export const MAX_FUNCTION_DEPTH = 64;
+
 /** Operator sets that a model or function imports (CWE-770). Real: 3. */
 export const MAX_OPSETS = 256;
 

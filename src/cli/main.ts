@@ -20,7 +20,9 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   // Where it cannot be said, nothing can be said about that: the exit code stays.
   if (!io.stderr.listeners('error').includes(ignore)) io.stderr.on('error', ignore);
   try {
-    await makeProgram(io, interrupts.signal, outcome).parseAsync(argv, { from: 'user' });
+    await makeProgram(io, interrupts.signal, outcome).parseAsync(argv, { from: 'user' }).catch(passHelp);
+    // That a write failed is told of after it has returned.
+    await new Promise((resolve) => setImmediate(resolve));
     if (unwritten) throw fromSystemError(unwritten, 'standard output');
     return outcome.code;
   } catch (error) {
@@ -33,8 +35,13 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
 
 function ignore(): void {}
 
+/** Help and the version that were asked for are thrown too. */
+function passHelp(thrown: unknown): void {
+  if (!(thrown instanceof CommanderError && thrown.exitCode === 0)) throw thrown;
+}
+
 function report(thrown: unknown, io: Io): number {
-  if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+  if (thrown instanceof CommanderError) return ExitCode.usage;
   const error = asOurs(thrown);
   if (error instanceof WanqError) {
     const hint = error.hint === undefined ? '' : `: ${error.hint}`;

@@ -3,6 +3,7 @@ import type { Attribute } from '../ir/attribute.js';
 import { DataType, dataTypeName } from '../ir/dtype.js';
 import { type Dim, type FunctionDefinition, Graph, Model, Node, type OperatorSet, type Value } from '../ir/graph.js';
 import { MAX_GRAPH_DEPTH, MAX_TENSOR_ELEMENTS } from '../limits.js';
+import { refuseEndlessFunctions } from './functions.js';
 import { ModelBudget } from './scan.js';
 import { AttributeType, decode, decodeMessage, encodeMessage, type Message } from './schema.js';
 import { decodeTensor, encodeTensor, isExternal } from './tensor-proto.js';
@@ -39,6 +40,7 @@ export function decodeModel(bytes: Uint8Array): Model {
     functions: (proto.functions ?? []).map((bytes: Uint8Array) => decodeFunction(bytes, budget)),
     metadata: toMap(proto.metadataProps),
   });
+  refuseEndlessFunctions(model);
   modelOrigins.set(model, proto);
   return model;
 }
