@@ -50,9 +50,9 @@ export const SERIES: readonly Series[] = [
   { kind: 'power', seed: 2 },
 ];
 
-/** Whether nothing could be removed any more, or the one thing that is left could not. */
+/** Whether nothing could be removed any more (a folder has to be opened for that), or the one thing that is left could not. */
 const refusesRemoval = ({ kind, lasting }: Series, { hit }: World): boolean =>
-  (lasting === true && (kind === 'EIO' || kind === 'EROFS')) || hit?.op === 'unlink' || hit?.op === 'rmdir';
+  (lasting === true && ['EIO', 'EROFS', 'EMFILE'].includes(kind)) || hit?.op === 'unlink' || hit?.op === 'rmdir';
 
 const endsProcess = (kind: FaultKind): boolean => ['crash', 'kill', 'power'].includes(kind);
 
