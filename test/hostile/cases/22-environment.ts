@@ -565,7 +565,8 @@ export const ENVIRONMENT_ROWS: readonly Row[] = [
   {
     id: '30',
     what: 'checkpoints that are cut, of another run or version; resuming bit for bit',
-    shownBy: 'test/integration/calibrate/calibrate.test.ts, test/e2e/interrupt.test.ts, test/hostile/kills.test.ts; `npm run kill-loop`',
+    shownBy:
+      'test/integration/calibrate/calibrate.test.ts, test/e2e/interrupt.test.ts, test/hostile/kills.test.ts; `npm run kill-loop`',
   },
   ...lettered(31, SURROUNDINGS),
   {
