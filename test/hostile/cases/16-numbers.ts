@@ -205,13 +205,15 @@ function weights(what: string, values: (old: number, i: number) => number, expec
   };
 }
 
-/** The largest matrix, which is one of a feed-forward. */
+/** Channels between the two linears of a feed-forward, which no other matrix has. */
+const INNER = 160;
+
+/** A weight of a feed-forward. */
 function weightOf({ graph: { initializers, nodes } }: Model): Tensor {
   const read = nodes.flatMap(({ opType, inputs }: Node) => (opType === 'MatMul' || opType === 'Gemm' ? inputs[1] : []));
-  const matrices = [...initializers.values()].filter(({ name, dims }) => dims.length === 2 && read.includes(name));
-  const [largest] = matrices.sort((a, b) => b.elements - a.elements);
-  if (!largest) throw new Error('there is no matrix');
-  return largest;
+  const found = [...initializers.values()].find(({ name, dims }) => dims.includes(INNER) && read.includes(name));
+  if (!found) throw new Error('there is no feed-forward');
+  return found;
 }
 
 const ODD: readonly End[] = ['ok', 'NON_FINITE', 'MODEL_UNSUPPORTED', 'MODEL_INVALID'];

@@ -220,7 +220,8 @@ const all: Command = {
       if (/[\u0000-\u0008\u000b-\u001f\u202a-\u202e\u2066-\u2069]/.test(text))
         return `${name} holds control characters`;
       if (/<script|<img|<system-out>x<|<!ENTITY/i.test(text)) return `${name} holds HTML or XML of the input`;
-      if (/^::|\]\(javascript:|!\[y\]\(http/m.test(text)) return `${name} holds commands or links of the input`;
+      if (name.endsWith('.md') && /^::|\]\(javascript:|!\[y\]\(http/m.test(text))
+        return `${name} holds commands or links of the input`;
     }
     return undefined;
   },
@@ -230,7 +231,9 @@ const page: Command = {
   outputs: ['out'],
   afterwards: (place) => {
     const html = readFileSync(place.path('out', 'compare.html'), 'utf8');
-    return /<script>alert|<img src=x|javascript:alert/.test(html) ? 'compare.html holds HTML of the input' : undefined;
+    return /<script>alert|<img src=x|(href|src)="?javascript:/.test(html)
+      ? 'compare.html holds HTML of the input'
+      : undefined;
   },
 };
 
@@ -264,15 +267,18 @@ const NAMED: readonly Made[] = NAMES.map(([what, text]) => ({
       settings: { ...some.settings, negativePrompt: text, clips: text, scheduler: text },
       videos: some.videos.map((video) => ({ ...video, prompt: text })),
       psnrDrop: some.psnrDrop.map((row) => ({ ...row, prompt: text })),
-      linears: some.linears.map((row) => ({ ...row, linear: text, role: text })) as Results['linears'],
+      linears: some.linears.map((row) => ({ ...row, linear: text })),
     };
     place.write('r.json', resultsToJson(hostile));
     place.write('s.json', resultsToJson(ofAnother(hostile)));
     place.write('rules.json', JSON.stringify({ rules: [rule0('sqnr'), rule0(text)] }));
     place.write('summary.md', '');
   },
-  commands: [all, { ...page, control: page }],
-  expected: ['fails', 'ok', 'RESULTS_INVALID', 'RULES_INVALID', 'COMPARE_MISMATCH'],
+  commands: [
+    { ...all, expected: ['fails'], control: all },
+    { ...page, expected: ['ok'], control: page },
+  ],
+  expected: [],
   control: named,
 }));
 
