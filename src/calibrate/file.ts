@@ -7,7 +7,7 @@ import { readSafetensors, type SafeTensor, SafetensorsFile, writeSafetensors } f
 import { FOLDS } from './held.js';
 import {
   ActivationStatistics,
-  type ChannelExtremes,
+  ChannelExtremes,
   OutputStatistics,
   SliceStatistics,
   type Statistics,
@@ -211,6 +211,14 @@ export async function readCalibration(file: string, { held = true } = {}): Promi
       }
     }
     for (const fold of folds) statistics.folds[fold]?.widen(...extremes(`fold/${fold}`));
+    // Every prompt is in one slice or another, and in one fold.
+    const ofSlices = unionOf(
+      channels,
+      statistics.slices().map(({ slice }) => slice),
+    );
+    if (!sameExtremes(ofSlices, unionOf(channels, statistics.folds))) {
+      return fail(`has other extremes of ${printable(value)} by fold than by timestep`);
+    }
     for (const prompt of held ? prompts : []) {
       const { data } = tensors.get(`held/${i}/${prompt}`) ?? {};
       if (!isTokens(data, channels)) return lacks();
@@ -222,6 +230,17 @@ export async function readCalibration(file: string, { held = true } = {}): Promi
     ({ value, magnitude }) => new OutputStatistics(value, magnitude ?? Number.POSITIVE_INFINITY),
   );
   return { ...read, outputs, activations };
+}
+
+function unionOf(channels: number, parts: readonly ChannelExtremes[]): ChannelExtremes {
+  const union = new ChannelExtremes(channels);
+  for (const { channelMin, channelMax } of parts) union.widen(channelMin, channelMax);
+  return union;
+}
+
+function sameExtremes(a: ChannelExtremes, b: ChannelExtremes): boolean {
+  const same = (x: Float32Array, y: Float32Array): boolean => x.every((value, c) => Object.is(value, y[c]));
+  return same(a.channelMin, b.channelMin) && same(a.channelMax, b.channelMax);
 }
 
 /** The kept tokens of a calibration file, read for one activation at a time. */

@@ -4,8 +4,9 @@ import { DataType, dataTypeName } from '../ir/dtype.js';
 import { type Dim, type FunctionDefinition, Graph, Model, Node, type OperatorSet, type Value } from '../ir/graph.js';
 import { MAX_GRAPH_DEPTH, MAX_TENSOR_ELEMENTS } from '../limits.js';
 import { refuseEndlessFunctions } from './functions.js';
+import { refuseRepeatedValues } from './names.js';
 import { ModelBudget } from './scan.js';
-import { AttributeType, decode, decodeMessage, encodeMessage, type Message } from './schema.js';
+import { AttributeType, bytesIn, decode, decodeMessage, encodeMessage, type Message } from './schema.js';
 import { decodeTensor, encodeTensor, isExternal } from './tensor-proto.js';
 
 /**
@@ -96,6 +97,7 @@ function decodeGraph(bytes: Uint8Array, depth: number, budget: ModelBudget): Gra
   if (graph.initializers.size !== (proto.initializer?.length ?? 0)) {
     throw new WanqError('MODEL_INVALID', 'two initializers have the same name');
   }
+  refuseRepeatedValues(graph);
   graphOrigins.set(graph, proto);
   return graph;
 }
@@ -133,9 +135,11 @@ function attributeOf(proto: Message, depth: number, budget: ModelBudget): Attrib
     case AttributeType.int:
       return { name, type: 'int', value: integer(proto.i ?? 0) };
     case AttributeType.string:
-      return { name, type: 'string', value: proto.s ?? new Uint8Array(0) };
+      return { name, type: 'string', value: bytesIn(proto, 's') };
     case AttributeType.tensor:
-      return proto.t ? { name, type: 'tensor', value: decodeTensor(proto.t, budget) } : { name, type: 'opaque' };
+      return Object.hasOwn(proto, 't')
+        ? { name, type: 'tensor', value: decodeTensor(proto.t, budget) }
+        : { name, type: 'opaque' };
     case AttributeType.graph:
       return proto.g
         ? { name, type: 'graph', value: decodeGraph(proto.g, depth + 1, budget) }

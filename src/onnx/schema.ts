@@ -120,6 +120,11 @@ export const EXTERNAL = 1;
 // biome-ignore lint/suspicious/noExplicitAny: the field types are those of the descriptor above
 export type Message = Record<string, any>;
 
+/** A field of bytes. One that is absent reads as a plain list in protobufjs. */
+export function bytesIn(message: Message, field: string): Uint8Array {
+  return Object.hasOwn(message, field) ? message[field] : new Uint8Array(0);
+}
+
 const root = protobuf.Root.fromJSON({
   edition: 'proto2',
   nested: Object.fromEntries(

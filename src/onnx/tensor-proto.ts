@@ -4,7 +4,7 @@ import { asBytes, Tensor, type TensorData } from '../ir/tensor.js';
 import { MAX_RANK, MAX_TENSOR_BYTES, MAX_TENSOR_ELEMENTS } from '../limits.js';
 import { locationFault } from './location.js';
 import type { ModelBudget } from './scan.js';
-import { decode, EXTERNAL, encodeMessage, type Message } from './schema.js';
+import { bytesIn, decode, EXTERNAL, encodeMessage, type Message } from './schema.js';
 
 /** The encoded form a tensor was read from, so that an untouched one is written back as it was. */
 const origins = new WeakMap<Tensor, Uint8Array>();
@@ -63,7 +63,7 @@ function decodeData(proto: Message, dtype: Tensor['dtype'], elements: number, wh
     throw new WanqError('MODEL_INVALID', `${where} has ${expected} bytes, more than ${MAX_TENSOR_BYTES}`);
   }
   if (external) return decodeExternal(proto.externalData ?? [], expected, where);
-  const bytes: Uint8Array = typed.length > 0 ? packTyped(proto, dtype, where) : (proto.rawData ?? new Uint8Array(0));
+  const bytes: Uint8Array = typed.length > 0 ? packTyped(proto, dtype, where) : bytesIn(proto, 'rawData');
   if (bytes.byteLength !== expected) {
     throw new WanqError('MODEL_INVALID', `${where} holds ${bytes.byteLength} bytes where its shape needs ${expected}`);
   }

@@ -28,6 +28,8 @@ export function rewriteModel(model: Model, fitted: FittedPlan): Rewritten {
   const overflow: string[] = [];
   const changed = new Map<Node, Linear>();
   const prepared = runPasses(model, [
+    // FP16 is carried from node to node in this order.
+    topologicalSort,
     ...(model.opset < opset ? [convertOpset(opset)] : []),
     smoothActivations({ activations: smoothed, writable: quantized.map(({ linear }) => linear), changed }),
   ]);

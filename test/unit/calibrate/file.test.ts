@@ -32,12 +32,12 @@ function statistics(value: string, backwards = false): ActivationStatistics {
   const inOrder = <T>(items: readonly T[]): readonly T[] => (backwards ? items.toReversed() : items);
   for (const [branch, bucket, samples] of inOrder<(typeof SLICES)[number]>(SLICES)) {
     const extreme = Math.max(...samples.filter(Number.isFinite).map(Math.abs));
-    made
-      .slice(branch, bucket)
-      .add(Float32Array.of(-extreme, 0), Float32Array.of(extreme, 1), Float32Array.from(samples));
+    const [min, max] = [Float32Array.of(-extreme, 0), Float32Array.of(extreme, 1)];
+    made.slice(branch, bucket).add(min, max, Float32Array.from(samples));
+    made.folds[0]?.widen(min, max);
   }
   for (const [prompt, tokens] of inOrder([...HELD])) {
-    made.folds[prompt]?.widen(Float32Array.of(-prompt, -1), Float32Array.of(prompt, 1));
+    made.folds[prompt]?.widen(Float32Array.of(-prompt, 0), Float32Array.of(prompt, 1));
     made.held.set(prompt, tokens);
   }
   return made;
@@ -155,12 +155,29 @@ describe('a calibration file', () => {
   it('takes channels that are NaN at both ends, and counts them', async () => {
     const both = { dtype: 'F32', shape: [2], data: Float32Array.of(-1, Number.NaN) } as const;
     const file = await damaged((tensors) => {
-      for (const end of ['min', 'max']) tensors.set(`${end}/0/uncond/0`, both);
+      for (const [end, widen] of [
+        ['min', Math.min],
+        ['max', Math.max],
+      ] as const) {
+        tensors.set(`${end}/0/uncond/0`, both);
+        const names = [...tensors.keys()].filter((name) => new RegExp(`^${end}/0/(un)?cond/`).test(name));
+        const all = [0, 1].map((c) => widen(...names.map((name) => Number(tensors.get(name)?.data[c]))));
+        for (const name of tensors.keys()) {
+          if (name.startsWith(`${end}/0/fold/`)) tensors.set(name, { ...both, data: Float32Array.from(all) });
+        }
+      }
     });
     const [x, y] = (await readCalibration(file)).activations;
     expect(x?.total().nonFinite).toEqual({ channels: 1, ofChannels: 2, samples: 8, nonFinite: 1 });
     expect([x?.finite, y?.finite, y?.slice('cond', 2).finite]).toEqual([false, false, true]);
     expect(y?.total().nonFinite).toEqual({ channels: 0, ofChannels: 2, samples: 8, nonFinite: 1 });
+  });
+
+  it('is refused where folds and timesteps have other extremes', async () => {
+    const file = await damaged((tensors) => {
+      tensors.set('max/0/fold/0', { dtype: 'F32', shape: [2], data: Float32Array.of(Number.POSITIVE_INFINITY, 1) });
+    });
+    await expectRejection(readCalibration(file), 'CALIBRATION_INVALID');
   });
 
   it('says its schema', async () => {
