@@ -141,7 +141,7 @@ function attributeOf(proto: Message, depth: number, budget: ModelBudget): Attrib
         ? { name, type: 'tensor', value: decodeTensor(proto.t, budget) }
         : { name, type: 'opaque' };
     case AttributeType.graph:
-      return proto.g
+      return Object.hasOwn(proto, 'g')
         ? { name, type: 'graph', value: decodeGraph(proto.g, depth + 1, budget) }
         : { name, type: 'opaque' };
     case AttributeType.floats:
