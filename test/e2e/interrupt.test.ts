@@ -7,7 +7,7 @@ import { MICRO_PIPELINE } from '../helpers/fixtures.js';
 const place = new Workplace();
 const prompts = ['a red circle', 'a green ring', 'a blue square', 'a white diamond'];
 const calibrate = (output: string): string[] => [
-  ...['calibrate', MICRO_PIPELINE, '--prompts', 'prompts.txt', '--steps', '6', '--device', 'cpu', '-o', output],
+  ...['calibrate', MICRO_PIPELINE, '--prompts', 'prompts.txt', '--steps', '4', '--device', 'cpu', '-o', output],
 ];
 const quantize = (calibration: string, output: string): string[] => [
   ...['quantize', MICRO_PIPELINE, '--calibration', calibration, '-o', output],

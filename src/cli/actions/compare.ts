@@ -5,7 +5,6 @@ import { COMPARISON_FILES } from '../../compare/names.js';
 import { readReports } from '../../compare/reports.js';
 import { WanqError } from '../../errors.js';
 import { DEFAULT_RULES, readRules } from '../../gate/rules.js';
-import { comparisonHtml } from '../../report/compare-html.js';
 import { comparisonMarkdown } from '../../report/compare-markdown.js';
 import { type Comparison, comparisonToJson } from '../../report/comparison.js';
 import { refuseExisting, writeAtomic, writeFolderAtomic } from '../../util/files.js';
@@ -57,6 +56,8 @@ function placed(comparison: Comparison, output: string | undefined): Comparison 
 
 /** @param shared whether the folder is there, with reports in it */
 async function write(comparison: Comparison, output: string, shared: boolean): Promise<void> {
+  // Charts take longer to load than all else here, and errors need none.
+  const { comparisonHtml } = await import('../../report/compare-html.js');
   // Whoever sees the last one sees all.
   const files = [
     [COMPARISON_FILES.html, comparisonHtml(comparison)],

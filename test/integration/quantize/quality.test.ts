@@ -64,6 +64,7 @@ describe('the default method, on prompts that calibration never saw', () => {
         sigmas: [0.5],
         inspected: 2,
         noiseFloor: 'none',
+        linears: false,
       });
       expect(metrics.sqnr?.value).toBeGreaterThanOrEqual(best);
       expect(metrics.psnr_drop?.value).toBeLessThan(0.1);
