@@ -196,13 +196,16 @@ function dequantized(value: string, checked: CheckedGraph): Dequantized | undefi
   if (!node) return undefined;
   const [codes = '', scale = '', zeroPoint] = node.inputs;
   const maker = checked.index.producers.get(codes);
+  const step = checked.parameter(scale);
+  // One without a scale stands for nothing; what checks scales tells of it.
+  if (!step) return undefined;
   return {
     node,
     between,
     codes: checked.types.get(codes),
     stored: checked.constant(codes),
     quantizer: maker?.isOnnx && maker.opType === 'QuantizeLinear' ? maker : undefined,
-    scale: checked.parameter(scale) as Parameter,
+    scale: step,
     zeroPoint: checked.parameter(zeroPoint),
   };
 }

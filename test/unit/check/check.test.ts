@@ -106,6 +106,16 @@ describe('checkModel', () => {
     const model = quantizedModel([matmul('x', 'w')], [Tensor.float32('w', [IN, OUT], filled(IN * OUT, 1))]);
     await expectRejection(checkModel(asLoaded(model), 'ort-cpu'), 'MODEL_UNSUPPORTED');
   });
+
+  it.each(['ort-cpu', 'tensorrt', 'directml'] as const)(
+    'takes a DequantizeLinear without a scale for none: %s',
+    async (target) => {
+      const [quantizer] = pair();
+      const broken = node('DequantizeLinear', ['q'], 'd');
+      const model = quantizedModel([quantizer as ReturnType<typeof node>, broken, weight(), matmul()], parameters());
+      await expect(checkModel(asLoaded(model), target)).resolves.toBeDefined();
+    },
+  );
 });
 
 describe('checkTarget', () => {
