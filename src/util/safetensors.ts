@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
-import { printable, WanqError } from '../errors.js';
+import { fromSystemError, printable, WanqError } from '../errors.js';
 import {
   MAX_RANK,
   MAX_SAFETENSORS_BYTES,
@@ -57,9 +57,11 @@ interface Entry {
 export class SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
   readonly entries: ReadonlyMap<string, Entry>;
+  readonly #path: string;
   readonly #handle: FileHandle;
 
-  private constructor(handle: FileHandle, header: Header) {
+  private constructor(path: string, handle: FileHandle, header: Header) {
+    this.#path = path;
     this.#handle = handle;
     this.metadata = header.metadata;
     this.entries = header.entries;
@@ -72,10 +74,10 @@ export class SafetensorsFile {
   static async open(file: string): Promise<SafetensorsFile> {
     const { handle, size } = await openRegular(file);
     try {
-      return new SafetensorsFile(handle, await readHeader(file, handle, size));
+      return new SafetensorsFile(file, handle, await readHeader(file, handle, size));
     } catch (error) {
       await handle.close();
-      throw error;
+      throw fromSystemError(error, file);
     }
   }
 
@@ -84,7 +86,9 @@ export class SafetensorsFile {
     const { dtype, shape, begin, end } = this.entries.get(name) as Entry;
     const [from, to] = rows ?? [0, shape[0] ?? 1];
     const row = shape.length === 0 ? end - begin : (end - begin) / Math.max(shape[0] as number, 1);
-    const bytes = await readFully(this.#handle, begin + from * row, (to - from) * row);
+    const bytes = await readFully(this.#handle, begin + from * row, (to - from) * row).catch((error) => {
+      throw fromSystemError(error, this.#path);
+    });
     const data = new ARRAYS[dtype](bytes.buffer as ArrayBuffer);
     return { dtype, shape: shape.length === 0 ? [] : [to - from, ...shape.slice(1)], data };
   }

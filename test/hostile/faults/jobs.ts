@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Writable } from 'node:stream';
 import { checkpointPath } from '../../../src/calibrate/checkpoint.js';
-import { readCalibration, writeCalibration } from '../../../src/calibrate/file.js';
+import { type Calibration, readCalibration, writeCalibration } from '../../../src/calibrate/file.js';
 import { main } from '../../../src/cli/main.js';
 import { withJournal } from '../../../src/evaluate/journal.js';
 import { judge } from '../../../src/gate/judge.js';
@@ -80,6 +80,10 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
   await evaluations(inputs, ['a']);
   const cache = readdirSync(inputs).find((name) => name.startsWith('evaluations-')) as string;
 
+  const whole = await readCalibration(input('calibration'));
+  // As many activations as show how a file is written.
+  const shown = { ...whole, activations: whole.activations.slice(0, 2), outputs: whole.outputs.slice(0, 2) };
+
   const jobs: Job[] = [
     { name: 'quantize', does: [...plain, '--link', '-o', output('q')], outputs: ['q'] },
     {
@@ -152,7 +156,7 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
     },
     {
       name: 'checkpoint of a calibration',
-      does: () => checkpoint(input('calibration'), output('c')),
+      does: () => checkpoint(shown, output('c')),
       outputs: ['c'],
       states: ['c.partial'],
     },
@@ -167,10 +171,7 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
 }
 
 /** What a calibration writes after each prompt, and how it ends. */
-async function checkpoint(from: string, target: string): Promise<void> {
-  const whole = await readCalibration(from);
-  // As many activations as show how a file is written.
-  const calibration = { ...whole, activations: whole.activations.slice(0, 2), outputs: whole.outputs.slice(0, 2) };
+async function checkpoint(calibration: Calibration, target: string): Promise<void> {
   const partial = checkpointPath(target);
   const write = async (): Promise<void> => {
     for (const done of [[0], calibration.done]) await writeCalibration(partial, { ...calibration, done });
