@@ -222,7 +222,6 @@ async function calibrateOver(
         done.push(index);
         await writeCalibration(checkpoint, state());
       }
-      if (left.length === 0 && !resumed) await writeCalibration(checkpoint, state());
       await giveName(checkpoint, options.output);
       return {
         output: options.output,

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { fingerprint, loadModel } from '../onnx/load.js';
-import { COMPONENTS, type PipelineFolder } from '../pipeline/layout.js';
+import { fingerprints } from '../pipeline/fingerprints.js';
+import type { PipelineFolder } from '../pipeline/layout.js';
 import { contentHash, sha256 } from '../util/hash.js';
 import { VERSION } from '../version.js';
 import type { Workbench } from './workbench.js';
@@ -31,12 +31,7 @@ export async function journalSettings({
 
 /** Fingerprints of all graphs of a pipeline, and hashes of its small files. */
 async function modelsOf(folder: PipelineFolder): Promise<Readonly<Record<string, string>>> {
-  const found: Record<string, string> = {};
-  for (const component of COMPONENTS) {
-    if (!(await folder.has(component))) continue;
-    const loaded = await loadModel(folder.modelPath(component));
-    found[component] = await fingerprint(loaded).finally(() => loaded.close());
-  }
+  const found = await fingerprints(folder);
   for (const entry of await readdir(folder.root, { withFileTypes: true })) {
     const names = entry.name.endsWith('.json') ? [entry.name] : await smallFiles(folder.path(entry.name), entry.name);
     for (const name of names) found[name] = await contentHash(folder.path(name));

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -120,7 +119,7 @@ export class Journal {
     if (entry.step !== step) return undefined;
     for (const [name, sum] of Object.entries(entry.arrays)) {
       const bytes = await this.scratch.getBytes(name).catch(() => undefined);
-      if (!bytes || sumOf(bytes) !== sum) return undefined;
+      if (!bytes || sha256(bytes) !== sum) return undefined;
     }
     return entry;
   }
@@ -137,17 +136,13 @@ class JournalScratch extends Scratch {
 
   override async putBytes(name: string, bytes: Uint8Array): Promise<void> {
     await super.putBytes(name, bytes);
-    this.#onChange(name, sumOf(bytes));
+    this.#onChange(name, sha256(bytes));
   }
 
   override async remove(key: string): Promise<void> {
     this.#onChange(fileOf(key), undefined);
     await super.remove(key);
   }
-}
-
-function sumOf(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
 
 /** JSON has neither infinities nor NaN nor a negative zero. */

@@ -224,7 +224,7 @@ const [FILLED, KEPT] = ['output', 'journal'];
 export async function writeFolderResumable<T>(
   target: string,
   fill: (folder: string, kept: string) => Promise<T>,
-  finish?: () => Promise<void>,
+  finish?: (result: T) => Promise<void>,
 ): Promise<T> {
   const partial = partialPath(target);
   const [folder, kept] = [path.join(partial, FILLED), path.join(partial, KEPT)];
@@ -240,7 +240,7 @@ export async function writeFolderResumable<T>(
       await mkdir(folder, { recursive: true });
       await mkdir(kept, { recursive: true });
       const result = await fillAndName(folder, target, (filling) => fill(filling, kept));
-      await finish?.();
+      await finish?.(result);
       await rm(partial, { recursive: true, force: true });
       return result;
     } catch (error) {

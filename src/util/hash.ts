@@ -4,9 +4,9 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { fromSystemError } from '../errors.js';
 
-/** SHA-256 of a text, hexadecimal. */
-export function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
+/** SHA-256 of a text or of bytes, hexadecimal. */
+export function sha256(of: string | Uint8Array): string {
+  return createHash('sha256').update(of).digest('hex');
 }
 
 /** SHA-256 of a file, or of all files in a folder, links to files included. @throws WanqError NOT_FOUND, NOT_READABLE */

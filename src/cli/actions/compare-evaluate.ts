@@ -6,8 +6,8 @@ import { printable, WanqError } from '../../errors.js';
 import type { EvaluateOptions } from '../../evaluate/options.js';
 import { SharedReference } from '../../evaluate/shared-reference.js';
 import type { Rule } from '../../gate/rules.js';
-import { fingerprint, loadModel } from '../../onnx/load.js';
-import { COMPONENTS, PipelineFolder } from '../../pipeline/layout.js';
+import { fingerprints } from '../../pipeline/fingerprints.js';
+import { PipelineFolder } from '../../pipeline/layout.js';
 import { readPrompts } from '../../pipeline/prompts.js';
 import { evaluateInto } from '../../remedy/evaluation.js';
 import { assertWritable, exists, writeFolderAtomic } from '../../util/files.js';
@@ -136,16 +136,6 @@ async function subjectsOf(pipelines: readonly string[], output: string, settings
     subjects.push({ quantized, folder: path.join(output, names[i] as string), settings: { ...settings, models } });
   }
   return subjects;
-}
-
-async function fingerprints(folder: PipelineFolder): Promise<Readonly<Record<string, string>>> {
-  const found: Record<string, string> = {};
-  for (const component of COMPONENTS) {
-    if (!(await folder.has(component))) continue;
-    const loaded = await loadModel(folder.modelPath(component));
-    found[component] = await fingerprint(loaded).finally(() => loaded.close());
-  }
-  return found;
 }
 
 /** Everything that a report depends on beside the quantized model: all options but the output, with what lies behind paths. */

@@ -17,7 +17,6 @@ import { formatBytes, formatInterval, formatMetric, titledMetrics } from '../../
 import { figureText, type Results, resultsToJson } from '../../report/results.js';
 import { readSensitivityFigures } from '../../search/sensitivity-file.js';
 import { partialPath, writeFolderResumable } from '../../util/files.js';
-import type { Scratch } from '../../util/scratch.js';
 import { temporarySibling } from '../../util/temporary.js';
 import { argumentsOf } from '../arguments.js';
 import type { Action } from '../command.js';
@@ -93,17 +92,10 @@ export const run: Action = async (context, { positional, flags }) => {
       );
       return { ...evaluated, shared, resumed: journal.resumed };
     };
-    let scratch: Scratch | undefined;
     const judged = await writeFolderResumable(
       output,
-      (folder, kept) =>
-        withJournal(kept, (journal) => {
-          ({ scratch } = journal);
-          return measure(folder, journal);
-        }),
-      async () => {
-        if (request) await scratch?.moveTo(temporarySibling(output));
-      },
+      (folder, kept) => withJournal(kept, (journal) => measure(folder, journal)),
+      async (evaluated) => evaluated.shared?.scratch.moveTo(temporarySibling(output)),
     )
       .catch((error) => {
         const partial = partialPath(output);
