@@ -12,8 +12,9 @@ export default defineConfig({
   test: {
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    // Every native session uses all cores already.
     maxWorkers: 2,
+    // Two workers whose sessions use all cores each wait for one another.
+    env: { WANQ_RUNTIME_THREADS: '1' },
     projects: [
       {
         extends: true,

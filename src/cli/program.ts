@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { printableLines } from '../errors.js';
-import { runtimeTimeoutMs } from '../runtime/timeout.js';
+import { runtimeEnvironment } from '../runtime/environment.js';
 import { VERSION } from '../version.js';
 import type { CommandModule } from './command.js';
 import { calibrateCommand } from './commands/calibrate.js';
@@ -74,7 +74,7 @@ export function makeProgram(io: Io, signal: AbortSignal, outcome: { code: number
       const { quiet = false, verbose = false, json = false } = program.opts<GlobalFlags>();
       const context = createContext(io, signal, { quiet, verbose, json });
       // Now, and not after the hours that come before the first model is run.
-      runtimeTimeoutMs(io.env);
+      runtimeEnvironment(io.env);
       const { run } = await load();
       const flags = command.opts();
       const given = new Set(Object.keys(flags).filter((name) => command.getOptionValueSource(name) !== 'default'));

@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { WanqError } from '../errors.js';
 import { endError, startError } from './ends.js';
+import { runtimeEnvironment, TIMEOUT_VARIABLE } from './environment.js';
 import { runtimeError } from './failures.js';
 import { missingError } from './missing.js';
 import {
@@ -15,7 +16,6 @@ import {
   type SessionOptions,
   type WorkerStatus,
 } from './protocol.js';
-import { runtimeTimeoutMs, TIMEOUT_VARIABLE } from './timeout.js';
 
 export interface HostOptions {
   /** Kills the runtime at once; waiting calls fail with the signal's reason. */
@@ -45,6 +45,7 @@ export class RuntimeHost {
   readonly #child: ChildProcess | undefined;
   readonly #waiting = new Map<number, Waiting>();
   readonly #timeoutMs: number;
+  readonly #threads: number | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #onSession: HostOptions['onSession'];
   #timer: NodeJS.Timeout | undefined;
@@ -54,11 +55,13 @@ export class RuntimeHost {
   #busySince = 0;
   #busyMs = 0;
 
-  /** @throws WanqError USAGE where WANQ_RUNTIME_TIMEOUT is no time */
-  constructor({ signal, timeoutMs = runtimeTimeoutMs(process.env), onSession }: HostOptions = {}) {
+  /** @throws WanqError USAGE where the environment asks for what cannot be */
+  constructor({ signal, timeoutMs, onSession }: HostOptions = {}) {
     signal?.throwIfAborted();
+    const environment = runtimeEnvironment(process.env);
     this.#onSession = onSession;
-    this.#timeoutMs = timeoutMs;
+    this.#timeoutMs = timeoutMs ?? environment.timeoutMs;
+    this.#threads = environment.threads;
     this.#signal = signal;
     this.#child = this.#start();
     signal?.addEventListener('abort', this.#onAbort, { once: true });
@@ -99,7 +102,8 @@ export class RuntimeHost {
    */
   async createSession(source: ModelSource, options: SessionOptions): Promise<Session> {
     const session = this.#nextId;
-    const info = await this.#call<SessionInfo>({ kind: 'create', session, source, options });
+    const limited = { threads: this.#threads, ...options };
+    const info = await this.#call<SessionInfo>({ kind: 'create', session, source, options: limited });
     this.#onSession?.(info, source);
     return new Session(info, {
       run: (feeds, fetches, holds) => this.#call<RunResult>({ kind: 'run', session, feeds, fetches, holds }),

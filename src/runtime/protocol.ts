@@ -19,8 +19,8 @@ export interface SessionOptions {
   readonly optimizedModelPath?: string;
   /** Beginning of the file that a profile of all runs is written to, when the session is asked for it. */
   readonly profilePrefix?: string;
-  /** 0 or absent: onnxruntime's choice (physical cores). */
-  readonly threads?: number;
+  /** Of the CPU provider; absent: what WANQ_RUNTIME_THREADS says, or onnxruntime's choice (physical cores). */
+  readonly threads?: number | undefined;
   /**
    * false: weights are used where they lie, mapped from their file, and not copied into the layout the kernels like best. Without this a
    * model takes up to twice its size; with it, products of few rows get slower.

@@ -47,14 +47,12 @@ describe('wanq doctor', () => {
     expect(findings.some(({ seen }) => seen.includes('does not run: 3'))).toBe(process.platform !== 'win32');
   });
 
-  it('refuses a time limit of the runtime that is none, as every command does', async () => {
-    const env = { WANQ_RUNTIME_TIMEOUT: 'soon' };
-    for (const args of [['doctor'], ['inspect', 'nowhere']]) {
-      expect(await place.wanq(args, env)).toEqual({
-        code: 2,
-        stdout: '',
-        stderr: expect.stringMatching(/^wanq: WANQ_RUNTIME_TIMEOUT is "soon": give seconds.* \[USAGE\]\n$/),
-      });
-    }
+  it.each([
+    [['doctor'], 'WANQ_RUNTIME_TIMEOUT', 'soon', 'give seconds'],
+    [['inspect', 'nowhere'], 'WANQ_RUNTIME_THREADS', 'all', 'give a whole number'],
+  ])('%s refuses an environment of the runtime that cannot be: %s=%s', async (command, name, value, mend) => {
+    const { code, stdout, stderr } = await place.wanq([...command], { [name]: value });
+    expect([code, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(new RegExp(`^wanq: ${name} is "${value}": ${mend}.* \\[USAGE\\]\\n$`));
   });
 });

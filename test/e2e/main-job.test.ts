@@ -15,6 +15,8 @@ const fresh = new Workplace();
 const alone = new Workplace();
 const int8 = place.path('int8');
 const results = path.join('report', 'results.json');
+/** Users have all threads. */
+const unlimited = { WANQ_RUNTIME_THREADS: '' };
 let calibrated: Outcome;
 let quantized: Outcome;
 let evaluated: Outcome;
@@ -32,15 +34,16 @@ beforeAll(async () => {
     { metric: 'fvd_growth', operator: '<', limit: 15, level: 'warn' },
   );
   const sampling = ['--prompts', 'prompts.txt', '--steps', '3', '--device', 'cpu'];
-  calibrated = await place.succeed(['calibrate', MICRO_PIPELINE, ...sampling, '-o', 'calibration']);
-  quantized = await place.succeed([
+  const run = (...args: string[]): Promise<Outcome> => place.succeed(args, unlimited);
+  calibrated = await run('calibrate', MICRO_PIPELINE, ...sampling, '-o', 'calibration');
+  quantized = await run(
     ...['quantize', MICRO_PIPELINE, '--calibration', 'calibration'],
     ...['--scheme', 'ffn', '--target', 'ort-cpu', '-o', 'int8'],
-  ]);
-  evaluated = await place.succeed([
+  );
+  evaluated = await run(
     ...['eval', MICRO_PIPELINE, 'int8', ...sampling, '--sigmas', '0.5', '--inspected', '1'],
     ...['-o', 'report', '--gate', 'fair.json'],
-  ]);
+  );
 }, 100_000);
 
 describe('calibrate', () => {

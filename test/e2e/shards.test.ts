@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { beforeAll, expect, it } from 'vitest';
 import { until, Workplace } from '../helpers/cli.js';
 import { MICRO_PIPELINE } from '../helpers/fixtures.js';
@@ -40,7 +40,7 @@ it('merged in any order are what one run writes, byte for byte', async () => {
 it('killed and started again end with the same bytes', async () => {
   const args = calibrate('killed', '--shard', '1/2');
   const running = place.start(args);
-  await until(() => place.listing().some((line) => line.startsWith('work/killed.partial')));
+  await until(() => existsSync(place.path('killed.partial')));
   running.child.kill('SIGKILL');
   await running.outcome;
   await place.succeed(args);

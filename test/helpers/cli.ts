@@ -50,15 +50,18 @@ export class Workplace {
   }
 
   /**
-   * Starts `wanq` with nothing of the tests' environment but PATH.
+   * Starts `wanq` with nothing of the tests' environment but PATH and the number of threads.
    * @param group whether it leads a process group of its own, as a shell's jobs do
    */
   start(args: readonly string[], { env = {}, group = false }: { env?: Env; group?: boolean } = {}): Running {
-    const { PATH = '', SystemRoot = '' } = process.env;
+    const { PATH = '', SystemRoot = '', WANQ_RUNTIME_THREADS = '' } = process.env;
     const temporary = path.join(this.root, 'tmp');
     const child = spawn(process.execPath, [WANQ, ...args], {
       cwd: this.path(),
-      env: { PATH, SystemRoot, HOME: path.join(this.root, 'home'), TMPDIR: temporary, TEMP: temporary, ...env },
+      env: {
+        ...{ PATH, SystemRoot, WANQ_RUNTIME_THREADS, HOME: path.join(this.root, 'home') },
+        ...{ TMPDIR: temporary, TEMP: temporary, ...env },
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: group,
     });
@@ -101,8 +104,9 @@ export class Workplace {
 function list(root: string): string[] {
   const names = readdirSync(root, { recursive: true, encoding: 'utf8' }).sort();
   return names.map((name) => {
-    const info = statSync(path.join(root, name));
-    return info.isFile() ? `${name.replaceAll('\\', '/')} ${info.size}` : name.replaceAll('\\', '/');
+    // One that is just being written is renamed.
+    const info = statSync(path.join(root, name), { throwIfNoEntry: false });
+    return info?.isFile() ? `${name.replaceAll('\\', '/')} ${info.size}` : name.replaceAll('\\', '/');
   });
 }
 

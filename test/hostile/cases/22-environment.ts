@@ -390,6 +390,7 @@ const SURROUNDINGS: readonly Made[] = [
     ],
     ['USAGE'],
   ),
+  around('a number of threads that is none', [but(calibrate, { env: { WANQ_RUNTIME_THREADS: '0' } })], ['USAGE']),
   around('a time limit that is no time', [but(calibrate, { env: { WANQ_RUNTIME_TIMEOUT: '1e9' } })], ['USAGE']),
   moved('a path with spaces', 'my own/pipe line', calibrate),
   moved('a path with letters of several alphabets', 'пример/例え/🐈‍⬛', calibrate),

@@ -53,7 +53,7 @@ Where several ends are expected, either is safe, and which one it is depends on 
 ${table.join('\n')}
 
 ${totals.rows} rows, ${totals.commands} commands beside ${totals.controls} controls; ${totals.failed} rows are not as expected, ${totals.notRun} were not run.
-The slowest command took less than ${Math.max(1, Math.ceil(totals.slowestMs / 1000))} s, the largest less than ${64 * Math.max(1, Math.ceil(totals.mostOverControl / 2 ** 26))} MB above its control.
+The slowest command took less than ${Math.max(1, Math.ceil(totals.slowestMs / 1000))} s of computing, the largest less than ${64 * Math.max(1, Math.ceil(totals.mostOverControl / 2 ** 26))} MB above its control.
 ${sections.map(({ title, text }) => `\n## ${title}\n\n${text}\n`).join('')}`;
 }
 

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { readdirSync } from 'node:fs';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { WanqError } from '../../../src/errors.js';
 import { type HostOptions, RuntimeHost } from '../../../src/runtime/host.js';
 import { float32Tensor, type HostTensor } from '../../../src/runtime/tensor.js';
@@ -288,3 +289,22 @@ function inMemoryBytes(): Uint8Array {
   if (!('bytes' in double)) throw new Error('not in memory');
   return double.bytes;
 }
+
+it.runIf(process.platform === 'linux')(
+  'a session has the threads of the environment, or those it is opened with',
+  async () => {
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const opened = async (text: string, threads?: number): Promise<number> => {
+      vi.stubEnv('WANQ_RUNTIME_THREADS', text);
+      const own = ownHost();
+      const count = (): number => readdirSync(`/proc/${own.pid}/task`).length;
+      await own.status();
+      const before = count();
+      await own.createSession(large, { providers: ['cpu'], ...(threads ? { threads } : {}) });
+      return count() - before;
+    };
+    const [one, five] = [await opened('1'), await opened('5')];
+    expect(five - one).toBe(4);
+    expect(await opened('5', 2)).toBe(one + 1);
+  },
+);
