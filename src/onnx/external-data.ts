@@ -198,6 +198,13 @@ async function openInside(model: string, location: string, tensorName: string): 
       `tensor "${printable(tensorName)}": data file "${printable(location)}" ${why}`,
       options,
     );
+  const unopened = (error: unknown): unknown => {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return refuse('is missing', { hint: 'put it beside the .onnx file', cause: error });
+    if (['ENOTDIR', 'ELOOP', 'ENAMETOOLONG'].includes(code)) return refuse(`cannot be opened (${code})`);
+    // What the system refuses is no fault of the model.
+    return fromSystemError(error, path.join(folder, location));
+  };
   const fault = locationFault(location);
   if (fault !== undefined) throw refuse(fault);
   let resolved: string;
@@ -205,11 +212,7 @@ async function openInside(model: string, location: string, tensorName: string): 
   try {
     [resolved, root] = await Promise.all([realpath(path.join(folder, location)), realpath(folder)]);
   } catch (error) {
-    const { code = '' } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') throw refuse('is missing', { hint: 'put it beside the .onnx file', cause: error });
-    if (['ENOTDIR', 'ELOOP', 'ENAMETOOLONG'].includes(code)) throw refuse(`cannot be opened (${code})`);
-    // What the system refuses is no fault of the model.
-    throw fromSystemError(error, path.join(folder, location));
+    throw unopened(error);
   }
   const inside = resolved.startsWith(root.endsWith(path.sep) ? root : root + path.sep);
   const repository = inside ? undefined : await repositoryOf(model, root);
@@ -217,8 +220,8 @@ async function openInside(model: string, location: string, tensorName: string): 
     throw refuse('lies outside the model folder');
   }
   // Looked at before it is opened: opening alone does things to a pipe or a device.
-  const seen = await lstat(resolved, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
-    throw refuse(`cannot be opened (${error.code})`);
+  const seen = await lstat(resolved, { bigint: true }).catch((error: unknown) => {
+    throw unopened(error);
   });
   if (!seen.isFile()) throw refuse('is not a regular file');
   const opened = { ...(await openSeen(resolved, seen)), file: resolved, identity: `${seen.dev}:${seen.ino}` };
