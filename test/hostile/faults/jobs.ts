@@ -89,7 +89,7 @@ export async function makeJobs(inputs: string, place: string): Promise<Map<strin
     {
       name: 'quantize, all components, into new folders',
       does: [...plain, '--text-encoder', 'w8', '--vae', 'fp16', '-o', path.join(output('deep'), 'er', 'q')],
-      outputs: ['deep'],
+      outputs: [path.join('deep', 'er', 'q')],
       every: 23,
     },
     {

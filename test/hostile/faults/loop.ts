@@ -12,7 +12,7 @@ export interface Job {
   readonly name: string;
   /** Arguments of `wanq`, or work of another kind. */
   readonly does: readonly string[] | (() => Promise<void>);
-  /** Names of what it writes in the place. */
+  /** What it writes in the place, folders above it included. */
   readonly outputs: readonly string[];
   /** Unfinished state that it goes on with, which may be any that an undisturbed run has. */
   readonly states?: readonly string[];
@@ -131,7 +131,7 @@ export class FaultLoop {
       tally.tried++;
       const where = `${at} (${run.world.hit.op} ${path.basename(run.world.hit.file ?? '')})`;
       this.#judge(job, series, run, undisturbed, tally, where);
-      const state = this.#state();
+      const state = this.#state(job);
       if (rerun.has(state)) continue;
       rerun.add(state);
       tally.reruns++;
@@ -143,7 +143,7 @@ export class FaultLoop {
   /** @returns what is in the place before and after, with every state that the job's files had in between */
   async #undisturbed(job: Job): Promise<{ before: Listing; after: Listing; states: Map<string, Set<string>> }> {
     this.#reset(job);
-    const before = list(this.place);
+    const before = this.#list(job);
     const states = new Map(
       job.states?.map((name) => [name, new Set(before.has(name) ? [before.get(name) as string] : [])]),
     );
@@ -152,7 +152,7 @@ export class FaultLoop {
       states.get(name)?.add(digest(file));
     });
     if (run.code !== 0) throw new Error(`${job.name} ends with ${run.code}: ${run.text}`);
-    const after = list(this.place);
+    const after = this.#list(job);
     const missing = job.outputs.find((name) => !after.has(name));
     if (missing !== undefined) throw new Error(`${job.name} has not written ${missing}`);
     return { before, after, states };
@@ -166,11 +166,18 @@ export class FaultLoop {
     prepare?.(this.place);
   }
 
+  #list({ outputs }: Job): Listing {
+    const above = outputs.flatMap((name) =>
+      name.split(path.sep).map((_, i, parts) => parts.slice(0, i).join(path.sep)),
+    );
+    return list(this.place, above);
+  }
+
   get #backups(): string {
     return path.join(this.#root, 'backups');
   }
 
-  async #once({ does }: Job, fault: Fault, onRename?: (file: string) => void): Promise<Run> {
+  async #once(job: Job, fault: Fault, onRename?: (file: string) => void): Promise<Run> {
     const world = new World({ ...fault, backups: this.#backups, roots: [this.place, this.#temporary] });
     if (onRename) world.onRename = async (file) => onRename(file);
     let text = '';
@@ -181,6 +188,7 @@ export class FaultLoop {
       },
     });
     const io = { stdout: stream, stderr: stream, env: {}, cwd: () => this.place, on: () => {}, off: () => {} };
+    const { does } = job;
     const work = async (): Promise<number> => {
       if (typeof does !== 'function') return main(does, io);
       await does();
@@ -201,29 +209,30 @@ export class FaultLoop {
     clearTimeout(timer);
     // A disk that was done with loses power as well: what was reported as written must be there.
     if (typeof code !== 'number' || world.hit === undefined) await world.bury();
-    this.#outlive();
+    this.#outlive(job);
     return { code, text, world };
   }
 
   /** Locks that a run left name a process that is gone, as a command's would by now; this one lives on. */
-  #outlive(): void {
+  #outlive(job: Job): void {
     this.#dead ??= Number(execFileSync(process.execPath, ['-p', 'process.pid'], { encoding: 'utf8' }));
-    for (const name of readdirSync(this.place).filter((entry) => entry.endsWith('.lock'))) {
+    for (const name of [...this.#list(job).keys()].filter((entry) => entry.endsWith('.lock'))) {
       const file = path.join(this.place, name);
       writeFileSync(file, readFileSync(file, 'utf8').replace(`"pid":${process.pid},`, `"pid":${this.#dead},`));
     }
   }
 
   #judge(
-    { outputs, states = [], keeps = [] }: Job,
+    job: Job,
     series: Series,
     { code, text, world }: Run,
     { before, after, states: known }: { before: Listing; after: Listing; states: Map<string, Set<string>> },
     tally: Tally,
     where: string,
   ): void {
+    const { outputs, states = [], keeps = [] } = job;
     const problem = (what: string): void => void tally.problems.push(`${where}: ${what}`);
-    const now = list(this.place);
+    const now = this.#list(job);
     let complete = true;
     for (const name of outputs) {
       const found = now.get(name);
@@ -267,8 +276,8 @@ export class FaultLoop {
   }
 
   /** What a rerun goes by: names and contents; of what lies under a random name, that it is there. */
-  #state(): string {
-    const listing = [...list(this.place), ...list(this.#temporary)].map(([name, is]) => {
+  #state(job: Job): string {
+    const listing = [...this.#list(job), ...list(this.#temporary)].map(([name, is]) => {
       const general = name.replace(/\d+-[0-9a-f]{8}|wanq-\w{6}/, '#');
       return general === name ? [name, is] : [general];
     });
@@ -287,14 +296,14 @@ export class FaultLoop {
     const scratch = new Set(readdirSync(this.#temporary));
     let { code, text } = await this.#once(job, {});
     if (code === 2 && text.includes('[OUTPUT_EXISTS]')) {
-      const there = list(this.place);
+      const there = this.#list(job);
       const complete = job.outputs.filter((name) => !before.has(name) && there.get(name) === after.get(name));
       if (complete.length === 0) problem(`refused: ${text.trim()}`);
       for (const name of complete) rmSync(path.join(this.place, name), { recursive: true });
       ({ code, text } = await this.#once(job, {}));
     }
     if (code !== 0) problem(`ended with ${code}: ${text.trim()}`);
-    const now = list(this.place);
+    const now = this.#list(job);
     for (const name of new Set([...now.keys(), ...after.keys()])) {
       if (now.get(name) === after.get(name)) continue;
       problem(after.has(name) ? `${name} is not what it is undisturbed` : `${name} is still there`);
@@ -321,8 +330,14 @@ function stateOf(
   return found !== undefined && between?.has(found) ? 'unfinished' : 'torn';
 }
 
-function list(folder: string): Listing {
-  return new Map(readdirSync(folder).map((name) => [name, digest(path.join(folder, name))]));
+/** @param opened folders in it whose entries are listed each by itself, where they have any */
+function list(folder: string, opened: readonly string[] = [], prefix = ''): Listing {
+  const entries = readdirSync(path.join(folder, prefix)).flatMap((entry): [string, string][] => {
+    const name = path.join(prefix, entry);
+    const within = opened.includes(name) ? [...list(folder, opened, name)] : [];
+    return within.length > 0 ? within : [[name, digest(path.join(folder, name))]];
+  });
+  return new Map(entries);
 }
 
 /** SHA-256 of all there is below a path. */
