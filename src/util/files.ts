@@ -1,5 +1,6 @@
 import { type BigIntStats, constants } from 'node:fs';
 import {
+  access,
   copyFile,
   type FileHandle,
   lstat,
@@ -297,10 +298,13 @@ export async function withOutput<T>(
  * @throws WanqError NOT_WRITABLE, NOT_FOUND, NO_SPACE
  */
 export async function assertWritable(target: string): Promise<void> {
-  const folder = await nearestExisting(path.dirname(path.resolve(target)));
-  const probe = temporarySibling(path.join(folder, path.basename(target)));
+  const parent = path.dirname(path.resolve(target));
+  const folder = await nearestExisting(parent);
+  const probe = temporarySibling(target);
   try {
-    await (await open(probe, 'wx')).close().finally(() => rm(probe, { force: true }));
+    // What a power cut left of a trial file further above, no later call would remove.
+    if (folder !== parent) await access(folder, constants.W_OK | constants.X_OK);
+    else await (await open(probe, 'wx')).close().finally(() => rm(probe, { force: true }));
   } catch (error) {
     // Some file systems (/proc) say ENOENT for a file they will not make.
     const code = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'EACCES' : (error as NodeJS.ErrnoException).code;
@@ -312,13 +316,17 @@ export async function assertWritable(target: string): Promise<void> {
 async function withParents<T>(target: string, work: () => Promise<T>): Promise<T> {
   const parent = path.dirname(path.resolve(target));
   const first = await mkdir(parent, { recursive: true });
+  const made: string[] = [];
+  for (let folder = parent; first !== undefined && folder.startsWith(first); folder = path.dirname(folder)) {
+    made.push(folder);
+  }
   try {
+    // Or a power cut could take them away, and what was written into them.
+    for (const folder of made) await syncFolder(path.dirname(folder));
     return await work();
   } catch (error) {
-    for (let folder = parent; first !== undefined && folder.startsWith(first); folder = path.dirname(folder)) {
-      // Somebody else may have put something there by now.
-      await rmdir(folder).catch(() => {});
-    }
+    // Somebody else may have put something there by now.
+    for (const folder of made) await rmdir(folder).catch(() => {});
     throw error;
   }
 }
@@ -364,6 +372,8 @@ export async function refuseExisting(target: string): Promise<void> {
 }
 
 async function syncFolder(folder: string): Promise<void> {
+  // It flushes neither folders nor what is open for reading.
+  if (process.platform === 'win32') return;
   const handle = await open(folder, constants.O_RDONLY);
   try {
     await handle.sync();

@@ -1,8 +1,9 @@
 import { mkdtempSync, readFileSync } from 'node:fs';
-import { open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeAtomic } from '../../src/util/files.js';
 import { makeJobs } from './faults/jobs.js';
 import { World } from './faults/layer.mjs';
 import { FaultLoop, type Job, type Series, titleOf } from './faults/loop.js';
@@ -103,19 +104,40 @@ describe('the loop finds what is wrong with', () => {
     expect(problems).toContainEqual(expect.stringMatching(says));
   });
 
-  it('nothing: a file written beside, synced, renamed, and its folder synced', async () => {
-    const does = async (): Promise<void> => {
-      await beside(true)();
-      const folder = await open(loop.place, 'r');
-      await folder.sync();
-      await folder.close();
-    };
-    const torn = [];
+  const flush = async (folder: string): Promise<void> => {
+    const handle = await open(folder, 'r');
+    await handle.sync();
+    await handle.close();
+  };
+
+  /** What is torn or lost in a few losses of power. */
+  async function lost(does: () => Promise<void>, output = 'out'): Promise<string[]> {
+    const found = [];
     for (let seed = 1; seed <= 5; seed++) {
-      const { problems } = await loop.run(job(does), { kind: 'power', seed });
-      torn.push(...problems.filter((problem) => problem.includes('torn') || problem.includes('loss of power')));
+      const { problems } = await loop.run({ ...job(does), outputs: [output] }, { kind: 'power', seed });
+      found.push(...problems.filter((problem) => problem.includes('torn') || problem.includes('loss of power')));
     }
-    expect(torn).toEqual([]);
+    return found;
+  }
+
+  it('nothing: a file written beside, synced, renamed, and its folder synced', async () => {
+    expect(
+      await lost(async () => {
+        await beside(true)();
+        await flush(loop.place);
+      }),
+    ).toEqual([]);
+  });
+
+  it('a new folder above an output, where only the output is synced', async () => {
+    const output = path.join('new', 'folder', 'out');
+    const naive = async (): Promise<void> => {
+      await mkdir(path.dirname(at(output)), { recursive: true });
+      await writeFile(at(output), text);
+      for (const name of [output, path.dirname(output)]) await flush(at(name));
+    };
+    expect(await lost(naive, output)).toContainEqual(expect.stringMatching(/after a loss of power/));
+    expect(await lost(() => writeAtomic(at(output), text), output)).toEqual([]);
   });
 });
 
