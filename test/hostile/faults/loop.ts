@@ -59,6 +59,8 @@ const endsProcess = (kind: FaultKind): boolean => ['crash', 'kill', 'power'].inc
 export interface Tally {
   readonly job: string;
   readonly fault: string;
+  /** Of so many operations one was met. */
+  readonly every: number;
   /** Operations that were met. */
   tried: number;
   /** What outputs were after it, each counted by itself. */
@@ -115,7 +117,7 @@ export class FaultLoop {
     series: Series,
     { every = job.every ?? 1, most = Number.POSITIVE_INFINITY } = {},
   ): Promise<Tally> {
-    const tally = blank(job, series);
+    const tally = blank(job, series, every);
     const undisturbed = await this.#undisturbed(job);
     const rerun = new Set<string>();
     for (let at = 1; tally.tried < most; at += every) {
@@ -123,7 +125,7 @@ export class FaultLoop {
       const run = await this.#once(job, { ...series, at, seed: (series.seed ?? 1) * 1_000_003 + at });
       if (run.world.hit === undefined) {
         // It ended as ever; and after a loss of power, what it said was written is there.
-        const last = blank(job, series);
+        const last = blank(job, series, every);
         this.#judge(job, series, run, undisturbed, last, 'at its end');
         tally.problems.push(...last.problems);
         break;
@@ -314,8 +316,8 @@ export class FaultLoop {
   }
 }
 
-const blank = ({ name }: Job, series: Series): Tally => ({
-  ...{ job: name, fault: titleOf(series), tried: 0, absent: 0, old: 0, complete: 0, unfinished: 0, torn: 0 },
+const blank = ({ name }: Job, series: Series, every: number): Tally => ({
+  ...{ job: name, fault: titleOf(series), every, tried: 0, absent: 0, old: 0, complete: 0, unfinished: 0, torn: 0 },
   ...{ leftover: 0, scratch: 0, unharmed: 0, reruns: 0, succeeded: 0, problems: [] },
 });
 

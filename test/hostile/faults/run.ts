@@ -44,16 +44,16 @@ try {
   await rm(root, { recursive: true, force: true });
 }
 const seconds = secondsSince(begun);
-const head = ['job', 'fault', 'tried', 'absent', 'old', 'complete', 'unfinished', 'torn'];
+const head = ['job', 'fault', 'one of', 'tried', 'absent', 'old', 'complete', 'unfinished', 'torn'];
 const rows = tallies.map((tally) => [
   ...[tally.job, tally.fault],
-  ...[tally.tried, tally.absent, tally.old, tally.complete, tally.unfinished, tally.torn].map(String),
+  ...[tally.every, tally.tried, tally.absent, tally.old, tally.complete, tally.unfinished, tally.torn].map(String),
   ...[tally.leftover, tally.scratch, tally.unharmed].map(String),
   `${tally.succeeded} of ${tally.reruns}`,
   String(tally.problems.length),
 ]);
 process.stdout.write(
-  `${renderTable([...head, 'leftover', 'scratch', 'unharmed', 'reruns', 'problems'], rows, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])}\n`,
+  `${renderTable([...head, 'leftover', 'scratch', 'unharmed', 'reruns', 'problems'], rows, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13])}\n`,
 );
 const sum = (of: (tally: Tally) => number): number => tallies.reduce((total, tally) => total + of(tally), 0);
 const problems = sum(({ problems: found }) => found.length);

@@ -32,6 +32,7 @@ const faultsFile = z.looseObject({
     z.looseObject({
       job: z.string(),
       fault: z.string(),
+      every: z.number(),
       tried: z.number(),
       absent: z.number(),
       old: z.number(),
@@ -121,7 +122,7 @@ function faultsText({ tallies }: z.infer<typeof faultsFile>): string {
   const rows = tallies.map((of) => [
     of.job,
     of.fault,
-    of.tried,
+    of.every === 1 ? of.tried : `${of.tried}, one of ${of.every}`,
     of.absent,
     of.old,
     of.complete,
