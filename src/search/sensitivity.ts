@@ -1,5 +1,4 @@
 import { mkdir, rm } from 'node:fs/promises';
-import path from 'node:path';
 import { printable, WanqError } from '../errors.js';
 import { branchesAt } from '../pipeline/denoise.js';
 import type { VideoSize } from '../pipeline/geometry.js';
@@ -11,7 +10,7 @@ import { providersFor } from '../runtime/providers.js';
 import { assertWritable, withOutput } from '../util/files.js';
 import { sha256 } from '../util/hash.js';
 import { Scratch } from '../util/scratch.js';
-import { removeTemporarySiblings } from '../util/temporary.js';
+import { removeTemporarySiblings, temporarySibling } from '../util/temporary.js';
 import { Figures, type Unit } from './figures.js';
 import { Measurement } from './measurement.js';
 import { chooseSamples, promptsOf, type SampleSpace, sampleLimit } from './samples.js';
@@ -108,9 +107,11 @@ export async function measureSubject(subject: Subject, options: MeasureOptions):
   const known = found && new Figures(units, found.samples, found);
   if (found && known?.complete) return known.toSensitivity(found.identity);
   const scratch = await Scratch.open();
-  const weights = await emptyFolder(weightsFolder(output));
+  // Beside the output, which has the room, and where the next run removes what a killed one left.
+  const weights = temporarySibling(output);
   const host = new RuntimeHost({ signal });
   try {
+    await mkdir(weights);
     const session = { providers: providersFor(options.device) };
     const embeddings = await encodePrompts(folder, host, session, [...prompts, negativePrompt]);
     const transformer = await SwitchedTransformer.open(host, subject, shape, weights, session);
@@ -159,18 +160,6 @@ export async function measureSubject(subject: Subject, options: MeasureOptions):
     await scratch.close();
     await rm(weights, { recursive: true, force: true });
   }
-}
-
-/** Where both forms of the weights lie meanwhile: beside the output, so that a run that was killed leaves nothing that the next one does not remove. */
-function weightsFolder(output: string): string {
-  const { dir, base } = path.parse(path.resolve(output));
-  return path.join(dir, `.${base}.weights.tmp`);
-}
-
-async function emptyFolder(folder: string): Promise<string> {
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  return folder;
 }
 
 /** All that is measured at each sample. */
