@@ -17,7 +17,7 @@ const fuzzFile = z.looseObject({
         inputs: z.number(),
         accepted: z.number(),
         rejected: z.record(z.string(), z.number()),
-        slowestMs: z.number(),
+        slowest: z.looseObject({ ms: z.number() }),
         findings: z.array(z.unknown()),
       }),
       crashes: z.number(),
@@ -37,6 +37,7 @@ const faultsFile = z.looseObject({
       absent: z.number(),
       old: z.number(),
       complete: z.number(),
+      unfinished: z.number(),
       torn: z.number(),
       reruns: z.number(),
       succeeded: z.number(),
@@ -54,6 +55,8 @@ const killsFile = z.looseObject({
       withCheckpoint: z.number(),
       finished: z.number(),
       mismatches: z.number(),
+      leftovers: z.number(),
+      survivors: z.number(),
       problems: z.array(z.unknown()),
     }),
   ),
@@ -101,7 +104,7 @@ function fuzzText({ seed, kinds }: z.infer<typeof fuzzFile>): string {
     crashes,
     hangs,
     overMemory,
-    `${(tally.slowestMs / 1000).toFixed(1)} s`,
+    `${(tally.slowest.ms / 1000).toFixed(1)} s`,
   ]);
   const head = [
     'kind',
@@ -126,13 +129,17 @@ function faultsText({ tallies }: z.infer<typeof faultsFile>): string {
     of.absent,
     of.old,
     of.complete,
+    of.unfinished,
     of.torn,
     `${of.succeeded} of ${of.reruns}`,
     of.problems.length,
   ]);
   const tried = tallies.reduce((sum, of) => sum + of.tried, 0);
-  const head = ['job', 'fault', 'operations', 'absent', 'old', 'complete', 'torn', 'reruns that succeed', 'problems'];
-  return `\`npm run fault-loop\`: ${tried} operations were made to fail, one at a time; how the output was found, and whether the same command succeeded afterwards.\n\n${table(head, rows)}`;
+  const head = [
+    ...['job', 'fault', 'operations', 'absent', 'old', 'complete', 'unfinished', 'torn'],
+    ...['reruns that succeed', 'problems'],
+  ];
+  return `\`npm run fault-loop\`: ${tried} operations were made to fail, one at a time or from one on. Then the output is absent, old or complete; unfinished state beside it is one that an undisturbed run has on its way. For each state of the folder that was seen the same command was run again.\n\n${table(head, rows)}`;
 }
 
 function killsText({ seed, tallies }: z.infer<typeof killsFile>): string {
@@ -142,8 +149,13 @@ function killsText({ seed, tallies }: z.infer<typeof killsFile>): string {
     of.withCheckpoint,
     of.finished,
     of.mismatches,
+    of.leftovers,
+    of.survivors,
     of.problems.length,
   ]);
-  const head = ['job', 'kills', 'with a checkpoint left', 'finished before', 'outputs that differ', 'problems'];
+  const head = [
+    ...['job', 'kills', 'with a checkpoint left', 'runs to the end', 'outputs that differ', 'files left'],
+    ...['processes left', 'problems'],
+  ];
   return `\`npm run kill-loop\`, seed ${seed}: a command that was killed is run again until it ends; its output must be that of a run that nobody disturbed, bit for bit.\n\n${table(head, rows)}`;
 }
