@@ -115,7 +115,7 @@ export const MAX_SAFETENSORS_BYTES = 2 ** 31;
 export const MAX_PROMPT_TOKENS = 8192;
 
 /** Time that a tokenizer may take for one prompt, ms: its file holds regular expressions (CWE-1333). UMT5's: 2. */
-export const MAX_TOKENIZE_MS = 10_000;
+export const MAX_TOKENIZE_MS = 5000;
 
 /** Channels, layers, heads and the like in the configuration of a model (CWE-789). Wan 14B: 5,120 channels. */
 export const MAX_CONFIG_COUNT = 65_536;
