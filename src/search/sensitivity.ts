@@ -111,7 +111,8 @@ export async function measureSubject(subject: Subject, options: MeasureOptions):
   const weights = temporarySibling(output);
   const host = new RuntimeHost({ signal });
   try {
-    await mkdir(weights);
+    // The folder of a cache need not be there yet.
+    await mkdir(weights, { recursive: true });
     const session = { providers: providersFor(options.device) };
     const embeddings = await encodePrompts(folder, host, session, [...prompts, negativePrompt]);
     const transformer = await SwitchedTransformer.open(host, subject, shape, weights, session);
