@@ -372,7 +372,7 @@ export async function refuseExisting(target: string): Promise<void> {
 }
 
 async function syncFolder(folder: string): Promise<void> {
-  // It flushes neither folders nor what is open for reading.
+  // Windows flushes neither folders nor what is open for reading.
   if (process.platform === 'win32') return;
   const handle = await open(folder, constants.O_RDONLY);
   try {
