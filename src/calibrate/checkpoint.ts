@@ -1,5 +1,6 @@
 import { printable, WanqError } from '../errors.js';
-import { exists, partialPath } from '../util/files.js';
+import { exists } from '../util/files.js';
+import { partialPath } from '../util/resumable.js';
 import { type Calibration, type CalibrationIdentity, identityDifferences, readCalibration } from './file.js';
 import type { Shard } from './shard.js';
 

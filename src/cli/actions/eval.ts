@@ -16,7 +16,7 @@ import { assertRemediable } from '../../remedy/ladder.js';
 import { formatBytes, formatInterval, formatMetric, titledMetrics } from '../../report/format.js';
 import { figureText, type Results, resultsToJson } from '../../report/results.js';
 import { readSensitivityFigures } from '../../search/sensitivity-file.js';
-import { partialPath, writeFolderResumable } from '../../util/files.js';
+import { partialPath, writeFolderResumable } from '../../util/resumable.js';
 import { temporarySibling } from '../../util/temporary.js';
 import { argumentsOf } from '../arguments.js';
 import type { Action } from '../command.js';
