@@ -1,10 +1,10 @@
 import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { PassThrough } from 'node:stream';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { main } from '../../src/cli/main.js';
 import { ROOT } from '../helpers/fixtures.js';
+import { capturedIo } from '../helpers/io.js';
 import { CASES, ROWS } from './cases/index.js';
 import type { Command, Control, HostileCase, Input } from './lib/case.js';
 import { judge, type Outcome } from './lib/judge.js';
@@ -19,16 +19,8 @@ afterAll(() => new Place(root).remove());
 
 /** Runs `wanq` in this process. */
 async function inProcess({ args, env = {} }: Command): Promise<Outcome> {
-  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
-  const said = { stdout: '', stderr: '' };
-  stdout.on('data', (text) => {
-    said.stdout += text;
-  });
-  stderr.on('data', (text) => {
-    said.stderr += text;
-  });
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== null)) as Record<string, string>;
-  const io = { stdout, stderr, env: given, cwd: () => process.cwd(), on: () => undefined, off: () => undefined };
+  const { io, said } = capturedIo(process.cwd, given);
   const code = await main(args, io);
   return { code, ...said };
 }

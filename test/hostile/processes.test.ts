@@ -1,12 +1,12 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { main } from '../../src/cli/main.js';
 import { alive, type Outcome, Workplace } from '../helpers/cli.js';
 import { MICRO_PIPELINE } from '../helpers/fixtures.js';
+import { capturedIo } from '../helpers/io.js';
 import { BRIEFLY, FEW_TOKENS, wanq } from './faults/jobs.js';
 import { World } from './faults/layer.mjs';
 import { digest } from './faults/loop.js';
@@ -77,27 +77,11 @@ async function disturbed(
     if (file.endsWith('.partial')) meet();
   };
   if (when === 'start') world.onChild = meet;
-  let [stdout, stderr] = ['', ''];
-  const stream = (add: (text: string) => void): Writable =>
-    new Writable({
-      write(chunk, _, done) {
-        add(String(chunk));
-        done();
-      },
-    });
-  const io = {
-    stdout: stream((text) => {
-      stdout += text;
-    }),
-    stderr: stream((text) => {
-      stderr += text;
-    }),
-    ...{ env: {}, cwd: () => place.path(), on: () => {}, off: () => {} },
-  };
+  const { io, said } = capturedIo(() => place.path());
   const code = await world.run(() => main([...calibrate(output), '-q'], io));
   expect(runtime).not.toBe(0);
   expect(alive([runtime])).toEqual([]);
-  return { code, stdout, stderr };
+  return { code, ...said };
 }
 
 /** @param output a calibration that was disturbed: it has a checkpoint, and nothing else, and is gone on with */

@@ -1,7 +1,6 @@
 import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Writable } from 'node:stream';
 import { checkpointPath } from '../../../src/calibrate/checkpoint.js';
 import { type Calibration, readCalibration, writeCalibration } from '../../../src/calibrate/file.js';
 import { main } from '../../../src/cli/main.js';
@@ -13,6 +12,7 @@ import { type EvaluationSettings, Evaluations } from '../../../src/search/evalua
 import { giveName, withOutput } from '../../../src/util/files.js';
 import { writeFolderResumable } from '../../../src/util/resumable.js';
 import { MICRO, MICRO_PIPELINE } from '../../helpers/fixtures.js';
+import { capturedIo } from '../../helpers/io.js';
 import { SAMPLE, sampleResults } from '../../helpers/results.js';
 import { World } from './layer.mjs';
 import type { Job } from './loop.js';
@@ -25,17 +25,10 @@ export const FEW_TOKENS = ['--tokens', '16', '--held-tokens', '4'];
 
 /** Runs `wanq` in this process. @throws where it does not end with 0 */
 export async function wanq(args: readonly string[], world?: World): Promise<void> {
-  let text = '';
-  const stream = new Writable({
-    write(chunk, _, done) {
-      text += chunk;
-      done();
-    },
-  });
-  const io = { stdout: stream, stderr: stream, env: {}, cwd: () => process.cwd(), on: () => {}, off: () => {} };
+  const { io, said } = capturedIo();
   const run = (): Promise<number> => main(args, io);
   const code = await (world ? world.run(run) : run());
-  if (code !== 0) throw new Error(`wanq ${args.join(' ')} ended with ${code}: ${text}`);
+  if (code !== 0) throw new Error(`wanq ${args.join(' ')} ended with ${code}: ${said.stderr}`);
 }
 
 /**

@@ -2,9 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { Writable } from 'node:stream';
 import { main } from '../../../src/cli/main.js';
 import { WanqError } from '../../../src/errors.js';
+import { capturedIo } from '../../helpers/io.js';
 import { type Fault, type FaultKind, World } from './layer.mjs';
 
 /** Something that writes files. */
@@ -168,11 +168,8 @@ export class FaultLoop {
     prepare?.(this.place);
   }
 
-  #list({ outputs }: Job): Listing {
-    const above = outputs.flatMap((name) =>
-      name.split(path.sep).map((_, i, parts) => parts.slice(0, i).join(path.sep)),
-    );
-    return list(this.place, above);
+  #list(job: Job): Listing {
+    return list(this.place, foldersAbove(job));
   }
 
   get #backups(): string {
@@ -182,14 +179,7 @@ export class FaultLoop {
   async #once(job: Job, fault: Fault, onRename?: (file: string) => void): Promise<Run> {
     const world = new World({ ...fault, backups: this.#backups, roots: [this.place, this.#temporary] });
     if (onRename) world.onRename = async (file) => onRename(file);
-    let text = '';
-    const stream = new Writable({
-      write(chunk, _, done) {
-        text += chunk;
-        done();
-      },
-    });
-    const io = { stdout: stream, stderr: stream, env: {}, cwd: () => this.place, on: () => {}, off: () => {} };
+    const { io, said } = capturedIo(() => this.place);
     const { does } = job;
     const work = async (): Promise<number> => {
       if (typeof does !== 'function') return main(does, io);
@@ -200,7 +190,7 @@ export class FaultLoop {
     const code = await Promise.race([
       world.run(work).catch((error: Error) => {
         const known = error instanceof WanqError ? error : undefined;
-        text += `wanq: ${error.message} [${known?.code ?? 'INTERNAL'}]\n`;
+        said.stderr += `wanq: ${error.message} [${known?.code ?? 'INTERNAL'}]\n`;
         return known?.exitCode ?? 4;
       }),
       world.stopped.then(() => 'stopped' as const),
@@ -212,13 +202,13 @@ export class FaultLoop {
     // A disk that was done with loses power as well: what was reported as written must be there.
     if (typeof code !== 'number' || world.hit === undefined) await world.bury();
     this.#outlive(job);
-    return { code, text, world };
+    return { code, text: said.stdout + said.stderr, world };
   }
 
   /** Locks that a run left name a process that is gone, as a command's would by now; this one lives on. */
   #outlive(job: Job): void {
     this.#dead ??= Number(execFileSync(process.execPath, ['-p', 'process.pid'], { encoding: 'utf8' }));
-    for (const name of [...this.#list(job).keys()].filter((entry) => entry.endsWith('.lock'))) {
+    for (const name of names(this.place, foldersAbove(job)).filter((entry) => entry.endsWith('.lock'))) {
       const file = path.join(this.place, name);
       writeFileSync(file, readFileSync(file, 'utf8').replace(`"pid":${process.pid},`, `"pid":${this.#dead},`));
     }
@@ -332,14 +322,22 @@ function stateOf(
   return found !== undefined && between?.has(found) ? 'unfinished' : 'torn';
 }
 
-/** @param opened folders in it whose entries are listed each by itself, where they have any */
-function list(folder: string, opened: readonly string[] = [], prefix = ''): Listing {
-  const entries = readdirSync(path.join(folder, prefix)).flatMap((entry): [string, string][] => {
+/** Folders of the place that a job's outputs lie in. */
+function foldersAbove({ outputs }: Job): string[] {
+  return outputs.flatMap((name) => name.split(path.sep).map((_, i, parts) => parts.slice(0, i).join(path.sep)));
+}
+
+/** @param opened folders in it whose entries are named each by itself, where they have any */
+function names(folder: string, opened: readonly string[] = [], prefix = ''): string[] {
+  return readdirSync(path.join(folder, prefix)).flatMap((entry) => {
     const name = path.join(prefix, entry);
-    const within = opened.includes(name) ? [...list(folder, opened, name)] : [];
-    return within.length > 0 ? within : [[name, digest(path.join(folder, name))]];
+    const within = opened.includes(name) ? names(folder, opened, name) : [];
+    return within.length > 0 ? within : [name];
   });
-  return new Map(entries);
+}
+
+function list(folder: string, opened: readonly string[] = []): Listing {
+  return new Map(names(folder, opened).map((name) => [name, digest(path.join(folder, name))]));
 }
 
 /** SHA-256 of all there is below a path. */

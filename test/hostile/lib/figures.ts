@@ -1,12 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { table } from '../../../src/report/markdown.js';
 import type { Section } from './document.js';
-
-/** A table of Markdown. */
-function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
-  const line = (cells: readonly (string | number)[]): string => `| ${cells.join(' | ')} |`;
-  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
-}
 
 const fuzzFile = z.looseObject({
   seed: z.number(),
@@ -86,6 +81,8 @@ export function sectionsOf(files: {
   ];
 }
 
+const texts = (rows: readonly (readonly (string | number)[])[]): string[][] => rows.map((cells) => cells.map(String));
+
 function read<T>(file: string, schema: z.ZodType<T>): T {
   return schema.parse(JSON.parse(readFileSync(file, 'utf8')));
 }
@@ -118,7 +115,7 @@ function fuzzText({ seed, kinds }: z.infer<typeof fuzzFile>): string {
     'too large',
     'slowest',
   ];
-  return `\`npm run fuzz\`, seed ${seed}: each was loaded and planned, and taken or refused with a code.\n\n${table(head, rows)}`;
+  return `\`npm run fuzz\`, seed ${seed}: each was loaded and planned, and taken or refused with a code.\n\n${table(head, texts(rows))}`;
 }
 
 function faultsText({ tallies }: z.infer<typeof faultsFile>): string {
@@ -139,7 +136,7 @@ function faultsText({ tallies }: z.infer<typeof faultsFile>): string {
     ...['job', 'fault', 'operations', 'absent', 'old', 'complete', 'unfinished', 'torn'],
     ...['reruns that succeed', 'problems'],
   ];
-  return `\`npm run fault-loop\`: ${tried} operations were made to fail, one at a time or from one on. Then the output is absent, old or complete; unfinished state beside it is one that an undisturbed run has on its way. For each state of the folder that was seen the same command was run again.\n\n${table(head, rows)}`;
+  return `\`npm run fault-loop\`: ${tried} operations were made to fail, one at a time or from one on. Then the output is absent, old or complete; unfinished state beside it is one that an undisturbed run has on its way. For each state of the folder that was seen the same command was run again.\n\n${table(head, texts(rows))}`;
 }
 
 function killsText({ seed, tallies }: z.infer<typeof killsFile>): string {
@@ -157,5 +154,5 @@ function killsText({ seed, tallies }: z.infer<typeof killsFile>): string {
     ...['job', 'kills', 'with a checkpoint left', 'runs to the end', 'outputs that differ', 'files left'],
     ...['processes left', 'problems'],
   ];
-  return `\`npm run kill-loop\`, seed ${seed}: a command that was killed is run again until it ends; its output must be that of a run that nobody disturbed, bit for bit.\n\n${table(head, rows)}`;
+  return `\`npm run kill-loop\`, seed ${seed}: a command that was killed is run again until it ends; its output must be that of a run that nobody disturbed, bit for bit.\n\n${table(head, texts(rows))}`;
 }

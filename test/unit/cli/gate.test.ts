@@ -2,11 +2,11 @@ import { existsSync, mkdtempSync, readFileSync, realpathSync, writeFileSync } fr
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { PassThrough } from 'node:stream';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { main } from '../../../src/cli/main.js';
 import type { Verdict } from '../../../src/gate/judge.js';
 import { resultsToJson } from '../../../src/report/results.js';
+import { capturedIo } from '../../helpers/io.js';
 import { dB, fullResults, results } from '../gate/fixture.js';
 
 const folder = realpathSync(mkdtempSync(path.join(tmpdir(), 'wanq-gate-')));
@@ -18,15 +18,13 @@ const read = (name: string): string => readFileSync(at(name), 'utf8');
 
 /** Runs `wanq`; arguments that look like files are files of the folder, and what is printed names them as they were given. */
 async function wanq(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
-  const io = { stdout, stderr, env, cwd: () => folder, on: () => undefined, off: () => undefined };
+  const { io, said } = capturedIo(() => folder, env);
   const code = await main(
     args.map((arg) => (/^[\w./]+\.(json|md|xml)$/.test(arg) ? at(arg) : arg)),
     io,
   );
-  const printed = (stream: PassThrough): string =>
-    ((stream.read() as Buffer | null) ?? '').toString().replaceAll(`${folder}${path.sep}`, '');
-  return { code, stdout: printed(stdout), stderr: printed(stderr) };
+  const printed = (text: string): string => text.replaceAll(`${folder}${path.sep}`, '');
+  return { code, stdout: printed(said.stdout), stderr: printed(said.stderr) };
 }
 
 const lines = (text: string): string[] => text.trimEnd().split('\n');
